@@ -72,6 +72,7 @@ class _Wait:
 
     over: trio.Event = field(default_factory=trio.Event)
     asked: bool = False
+    answered: trio.Event = field(default_factory=trio.Event)
     lease: Lease | None = None
 
 
@@ -261,6 +262,8 @@ class Consumer:
         wait = self._wait = _Wait()
         try:
             await self._attempts.wait_for_place()
+            if wait.asked:
+                await wait.answered.wait()
         except trio.Cancelled:
             if wait.lease is not None:
                 await self._release(wait.lease)
@@ -272,11 +275,15 @@ class Consumer:
     async def _complete(self, lease: Lease) -> None:
         """Complete a task, and take the next one for the reader if it waits for this place."""
         wait = self._wait
-        if wait.over.is_set() or wait.asked or self._queue.must_look or not self._accepting_tasks():
+        may_take = self._accepting_tasks() and not self._outage.remaining_s and not self._queue.must_look
+        if wait.over.is_set() or wait.asked or not may_take:
             await lease.complete()
             return
         wait.asked = True
-        wait.lease = await self._queue.exchange(lease, self._name)
+        try:
+            wait.lease = await self._queue.exchange(lease, self._name)
+        finally:
+            wait.answered.set()
         if wait.lease is not None and wait.over.is_set():
             await self._release(wait.lease)
 
@@ -284,6 +291,7 @@ class Consumer:
         """Give up a lease even if this is cancelled, so that the task does not wait until it is reclaimed."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_S):
             await self._end_lease(lease.release)
+        lease.supersede()
 
     async def _through_outages(self, child: Child[None], step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` until a request to stop. Wait while Redis is unavailable."""
@@ -303,11 +311,13 @@ class Consumer:
     async def _start(self, lease: Lease) -> None:
         active = _ActiveAttempt(lease, trio.CancelScope())
         try:
-            self._attempts.start_task(self._work, active, name=lease.entry_id, grace_s=self._grace_s)
-        except NotRunning:  # the pool crashed during the read
-            await self._release(lease)
-        else:
+            task = self._attempts.start_task(self._work, active, name=lease.entry_id, grace_s=self._grace_s)
             self._active[lease.entry_id] = active  # two entries can have the same task id
+            with trio.CancelScope(shield=True):  # the pool starts it at once, or has stopped
+                await task.wait_started()
+        except NotRunning:  # the pool stopped or crashed during the read, or before it could start the attempt
+            self._active.pop(lease.entry_id, None)
+            await self._release(lease)
 
     async def _work(self, active: _ActiveAttempt) -> None:
         """Run one attempt and its end."""

@@ -14,8 +14,8 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from weakref import WeakValueDictionary
 
@@ -50,6 +50,8 @@ _DEDUP_MS = 30 * 86_400_000  # how long a task that never ends is unique: far lo
 _CLAIM_MS = 86_400_000
 _SCHEDULED = 500  # tasks that are delayed, or looked up, in one step
 _LAST_ID = "18446744073709551615-18446744073709551614"  # the last possible one means ">" to the server: new entries
+_CONFIRM_S = 1.0  # as in lua/_dispatch.lua
+_DOUBT_S = 10.0  # for so long after an outage a script can have run whose reply was lost
 _BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
 
 
@@ -122,6 +124,7 @@ class TaskQueue:
         self.max_deaths = MAX_DEATHS if row.gives_up else _NEVER
         self._telemetry = telemetry
         self._look_at = -math.inf  # when `take` looks for unconfirmed entries again
+        self._reply_lost_at = -math.inf
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
 
     async def ensure_group(self) -> bool:
@@ -220,6 +223,9 @@ class TaskQueue:
         began_at = time.monotonic()
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
+            if trio.current_time() - self._reply_lost_at < _DOUBT_S:
+                block_s = min(block_s, _CONFIRM_S)
+                await self.reclaim(consumer, _CONFIRM_S, own=True)
             late, found = block_s <= 0 or self.must_look, None
             if late or look_first:
                 found = await self._begin(scripts.TAKE, consumer, int(late))
@@ -246,13 +252,18 @@ class TaskQueue:
         """
         began_at = time.monotonic()
         with trio.CancelScope(shield=True):  # as in `_begin`
-            found = await lease.complete(then=self.max_deaths - 1)
+            with self._replies():
+                found = await lease.complete(then=self.max_deaths - 1)
             with suppress(Unavailable):  # a malformed task that is left is reclaimed
                 return await self._received(() if found == 1 else found, consumer, began_at)
         return None
 
-    async def reclaim(self, consumer: str, idle_s: float, *, silent_s: float | None = None, batch: int = _BATCH) -> int:
+    async def reclaim(
+        self, consumer: str, idle_s: float, *, silent_s: float | None = None, batch: int = _BATCH, own: bool = False
+    ) -> int:
         """Queue up to ``batch`` tasks again whose lease was not renewed for ``idle_s``. Return how many.
+
+        ``own``: only tasks that Redis gave to ``consumer``, and that this process does not know of.
 
         A worker counts as dead if it has sent neither a renewal nor a heartbeat for ``silent_s``, by default half of
         ``idle_s``: workers send them twice as often. A task that `max_deaths` workers crashed with is poison, and
@@ -260,7 +271,7 @@ class TaskQueue:
         """
         alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
         silent_ms = round((idle_s / 2 if silent_s is None else silent_s) * 1000)
-        args: list[Argument] = [consumer, round(idle_s * 1000), _gap_ms(idle_s), silent_ms, batch, *alive]
+        args: list[Argument] = [consumer, round(idle_s * 1000), _gap_ms(idle_s), silent_ms, batch, int(own), *alive]
         found: int = await self._redis.run(scripts.RECLAIM, self._keys.dispatch, args)
         return found
 
@@ -411,12 +422,21 @@ class TaskQueue:
         fence = (CONSUMER_GROUP, _entry_id(reply), UNCONFIRMED, 1)
         await self._redis.run(scripts.RELEASE, self._keys.dispatch, fence)
 
+    @contextmanager
+    def _replies(self) -> Iterator[None]:
+        """Note that a reply was lost that may have had a task."""
+        try:
+            yield
+        except Unavailable:
+            self._reply_lost_at, self._look_at = trio.current_time(), -math.inf
+            raise
+
     async def _begin(self, script: Script, consumer: str, arg: Argument) -> Reply:
-        """Return an entry with which an attempt has begun; empty if it cannot begin yet, or another worker has the entry;
-        None if there is none."""
+        """Return an entry with which an attempt has begun; empty if it cannot begin yet or another worker has the
+        entry; None if there is none."""
         # Shielded, because nobody would work on a task whose reply is lost here, until its lease has expired. Bounded
         # by the timeout of one call.
-        with trio.CancelScope(shield=True):
+        with trio.CancelScope(shield=True), self._replies():
             return await self._redis.run(script, self._keys.dispatch, (consumer, self.max_deaths - 1, arg))
 
     async def _received(self, found: Reply, consumer: str, began_at: float) -> Lease | None:

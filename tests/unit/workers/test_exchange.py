@@ -42,7 +42,7 @@ class FakeLease:
         await trio.lowlevel.checkpoint()
 
     async def complete(self) -> None:
-        await trio.sleep(STEP_S)
+        await trio.lowlevel.checkpoint()
         self.ends.append(f"{self.entry_id} completed")
 
     async def release(self) -> None:
@@ -111,10 +111,10 @@ class FakeQueue:
 
 
 class Sleeper(TaskHandler):
-    """Each task takes as long."""
+    """The second task takes a little longer than the others."""
 
-    async def run(self, _task: Task, _ensure_lease: EnsureLease) -> None:
-        await trio.sleep(TASK_S)
+    async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
+        await trio.sleep(TASK_S + STEP_S / 2 * (task.task_id == "2-0"))
 
 
 def consumer_of(queue: FakeQueue, slots: int, accepting: Callable[[], bool] = lambda: True) -> Consumer:
@@ -136,7 +136,7 @@ async def worked(queue: FakeQueue, for_s: float, slots: int = 1) -> list[str]:
 
 
 async def test_the_next_task_begins_when_the_last_one_has_ended(autojump_clock: MockClock) -> None:
-    asked = await worked(FakeQueue(3), 3 * (TASK_S + STEP_S) + 0.1)
+    asked = await worked(FakeQueue(3), 3 * (TASK_S + STEP_S) + STEP_S)
     assert asked == ["wait", "1-0 exchanged", "2-0 exchanged", "3-0 exchanged", "wait"]
 
 
@@ -144,6 +144,11 @@ async def test_a_consumer_with_a_free_place_only_completes(autojump_clock: MockC
     asked = await worked(FakeQueue(1), TASK_S + 2 * STEP_S, slots=2)
     assert "1-0 completed" in asked
     assert {*asked} == {"wait", "1-0 completed"}
+
+
+async def test_a_place_that_is_free_meanwhile_is_for_the_task_that_is_on_its_way(autojump_clock: MockClock) -> None:
+    asked = await worked(FakeQueue(3), TASK_S + 2 * STEP_S, slots=2)
+    assert asked == ["wait", "wait", "2-0 completed", "1-0 exchanged", *["wait"] * (len(asked) - 4)]
 
 
 async def test_the_reader_looks_itself_when_it_is_time(autojump_clock: MockClock) -> None:
@@ -178,3 +183,22 @@ async def test_a_task_that_comes_when_nobody_waits_for_it_is_released(stop: str,
             case "cancel":
                 nursery.cancel_scope.cancel()
     assert queue.asked == ["wait", "1-0 exchanged", "2-0 released"]
+
+
+@pytest.mark.parametrize("again", range(20))
+async def test_an_attempt_that_never_began_gives_its_task_back(again: int, autojump_clock: MockClock) -> None:
+    queue = FakeQueue(1)
+    root = Supervisor("root", [*consumer_of(queue, 1).children[:3]])
+
+    async def stop() -> None:
+        root.stop()
+
+    async def take(_consumer: str, block_s: float, *, look_first: bool) -> Lease | None:
+        trio.lowlevel.spawn_system_task(stop)  # runs in the same turn as the attempt, before it or after it
+        return queue._next()
+
+    queue.take = take  # type: ignore[method-assign]
+    started = trio.current_time()
+    await root.run()
+    assert queue.asked == ["1-0 released"]
+    assert trio.current_time() - started <= 5.0

@@ -287,7 +287,7 @@ class DispatchMachine(RuleBasedStateMachine):
                 self.client.xclaim(KEYS.stream, CONSUMER_GROUP, "c", 0, [entry_id], idle=90_000, justid=True)
                 self.client.hset(KEYS.state, "since", 1)  # else the owner might only have been cut off
                 self.seen = None
-                assert self.run_script(scripts.RECLAIM, "janitor", 60_000, 30_000, 0, 100) == 1
+                assert self.run_script(scripts.RECLAIM, "janitor", 60_000, 30_000, 0, 100, 0) == 1
 
     @rule()
     def promote(self) -> None:

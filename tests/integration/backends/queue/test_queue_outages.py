@@ -186,12 +186,33 @@ async def test_a_task_whose_delivery_was_lost_is_found_again(proxy: Proxy, other
         (row,) = other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 10)
         owner = {b"EVALSHA": "a", b"XREADGROUP": UNCONFIRMED}[command]
         assert row["consumer"] == owner
-        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, owner, 0, [row["message_id"]], idle=90_000, justid=True)
-        if owner == "a":
-            assert await persistently(lambda: queue.reclaim("a", idle_s=60)) == 1
+        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, owner, 0, [row["message_id"]], idle=2000, justid=True)
         lease = await persistently(lambda: queue.take("a", block_s=0))
         assert lease is not None
         assert (lease.attempt, lease.deaths) == (1, 0)
+
+
+async def test_a_task_that_was_lost_with_the_end_of_another_is_found_again(proxy: Proxy, other: Client) -> None:
+    async with open_redis(proxy.url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue(FIELDS)
+        await queue.enqueue(FIELDS)
+        lost = await queue.enqueue(FIELDS)
+        first = await queue.take("a", block_s=0)
+        assert first is not None
+        lease = await queue.exchange(first, "a")  # the server knows the script now
+        assert lease is not None
+        proxy.lose_reply_to = b"EVALSHA"
+        with pytest.raises(Unavailable):
+            await queue.exchange(lease, "a")
+        proxy.lose_reply_to = None
+        with pytest.raises(LeaseLost):
+            await persistently(lambda: queue.exchange(lease, "a"))  # it was done
+        (row,) = other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 10)
+        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, "a", 0, [row["message_id"]], idle=2000, justid=True)
+        found = await persistently(lambda: queue.take("a", block_s=0))
+        assert found is not None
+        assert (found.task.task_id, found.attempt, found.deaths) == (lost, 1, 0)
 
 
 async def read_until_unavailable(queue: TaskQueue) -> None:

@@ -86,9 +86,10 @@ def _embedded_config(config: Config, reserved: ExitStack, *, free_ports: bool, d
         "redis": config.redis.model_copy(update={"url": f"redis://127.0.0.1:{redis_port}/0"}),
         "s3": config.s3.model_copy(update={"endpoint_url": store_url, "public_endpoint_url": store_url}),
         "admin": config.admin.model_copy(update={"uploads": True, "environment": DEVELOPMENT}),
+        # A receiver of webhooks may start later.
         "remote": config.remote.model_copy(update={"breaker_pause": min(config.remote.breaker_pause, 2.0)}),
         "chaos": config.chaos.model_copy(update={"enabled": True}),  # a kill costs nothing here
-        # A receiver of webhooks may start later. No load balancer has to be notified before a development server stops.
+        # No load balancer has to be notified before a development server stops.
         "drain": config.drain.model_copy(update={"settle": 0.0, "grace": min(config.drain.grace, 10.0)}),
     }
     if f"{PREFIX}LOG__LEVEL" not in os.environ:  # the terminal belongs to what `dev` itself prints

@@ -29,6 +29,7 @@ NEVER_GIVEN_UP = frozenset(name for name, queue in QUEUES.items() if not queue.g
 
 # The consumer of the group that has each entry from its delivery until a worker confirms the start of its attempt.
 UNCONFIRMED = "unconfirmed"
+CONFIRM_S = 1.0  # for a worker to confirm the start of an attempt; then another worker may take the entry
 _MAX_ERROR = 500  # characters: an error can quote untrusted input
 MAX_FIELDS = 32  # of an entry, history aside: the contract's queues need five
 MAX_BYTES = 16 << 10  # names and values together: the longest URL that is accepted has 2048

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from avion_media.backends.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS, UNCONFIRMED, WAITING_HEADER
+from avion_media.backends.queue.entries import CONFIRM_S, HISTORY, MAX_BYTES, MAX_FIELDS, UNCONFIRMED, WAITING_HEADER
 from avion_media.backends.redis import Script, load_script
 from avion_media.common.formats import FORMATS, Family
 from avion_media.common.ids import ALPHABET
@@ -21,6 +21,7 @@ local LANED = '{PROCESSING_QUEUE}'
 local ALPHABET = '{ALPHABET}'
 local HEADER = {WAITING_HEADER}
 local UNCONFIRMED = '{UNCONFIRMED}'
+local CONFIRM_MS = {CONFIRM_S * 1000:.0f}
 local VIDEO_CODES = ' {" ".join(str(each.code) for each in FORMATS if each.family is not Family.IMAGE)} '
 local HISTORY = {{ {", ".join(f"{name} = true" for name in HISTORY)} }}
 """ + "".join((_FOLDER / f"_{name}.lua").read_text() for name in ("prelude", "dispatch", "limits", "requeue", "admit"))

@@ -26,6 +26,7 @@ from avion_media.backends.queue.attempts import Attempt
 from avion_media.backends.queue.consumers import ensure_group, read_consumers, remove_idle_consumers
 from avion_media.backends.queue.dead_letters import DeadLetters
 from avion_media.backends.queue.entries import (
+    CONFIRM_S,
     UNCONFIRMED,
     QueueEntry,
     QueueKeys,
@@ -50,7 +51,6 @@ _DEDUP_MS = 30 * 86_400_000  # how long a task that never ends is unique: far lo
 _CLAIM_MS = 86_400_000
 _SCHEDULED = 500  # tasks that are delayed, or looked up, in one step
 _LAST_ID = "18446744073709551615-18446744073709551614"  # the last possible one means ">" to the server: new entries
-_CONFIRM_S = 1.0  # as in lua/_dispatch.lua
 _DOUBT_S = 10.0  # for so long after an outage a script can have run whose reply was lost
 _BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
 
@@ -224,8 +224,8 @@ class TaskQueue:
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
             if trio.current_time() - self._reply_lost_at < _DOUBT_S:
-                block_s = min(block_s, _CONFIRM_S)
-                await self.reclaim(consumer, _CONFIRM_S, own=True)
+                block_s = min(block_s, CONFIRM_S)
+                await self.reclaim(consumer, CONFIRM_S, own=True)
             late, found = block_s <= 0 or self.must_look, None
             if late or look_first:
                 found = await self._begin(scripts.TAKE, consumer, int(late))

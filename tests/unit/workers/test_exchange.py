@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
 import trio
-import trio.testing
 from trio.testing import MockClock
 
-from avion_media.backends.queue import Lease, TaskQueue
+from avion_media.backends.queue import Lease
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler
-from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.workers.consumer import Consumer
-from avion_media.workers.decision import ConsumerPolicy
+from avion_media.common.tasks import EnsureLease, Task, TaskHandler
 from supervisors import Supervisor, open_tree
+from tests.unit.workers.fakes import FakeQueue, consumer_of
 
 TASK_S, STEP_S = 10.0, 1.0
 
@@ -53,26 +49,11 @@ class FakeLease:
         """The attempt has ended."""
 
 
-class FakeLock:
-    """Another replica is the janitor."""
-
-    async def acquire(self) -> bool:
-        await trio.lowlevel.checkpoint()
-        return False
-
-    async def release(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-
-class FakeQueue:
+class Waiting(FakeQueue):
     """Tasks that all wait. It notes what is asked of it."""
-
-    name = PROCESSING_QUEUE
-    max_deaths = 3
 
     def __init__(self, count: int) -> None:
         self.asked: list[str] = []
-        self.must_look = False
         self.fails = False
         self._waiting = [FakeLease(f"{number}-0", self.asked) for number in range(1, count + 1)]
 
@@ -93,19 +74,6 @@ class FakeQueue:
             raise Unavailable(Dependency.REDIS)
         return self._next()
 
-    def next_tick_s(self, period_s: float) -> float:
-        return period_s
-
-    async def send_heartbeat(self, _consumer: str) -> None:
-        await trio.lowlevel.checkpoint()
-
-    async def count_consumers(self) -> int:
-        await trio.lowlevel.checkpoint()
-        return 1
-
-    def janitor_lock(self, _name: str, _ttl_s: float) -> FakeLock:
-        return FakeLock()
-
     async def record_attempt(self, *_about: object) -> None:
         await trio.lowlevel.checkpoint()
 
@@ -117,48 +85,37 @@ class Sleeper(TaskHandler):
         await trio.sleep(TASK_S + STEP_S / 2 * (task.task_id == "2-0"))
 
 
-def consumer_of(queue: FakeQueue, slots: int, accepting: Callable[[], bool] = lambda: True) -> Consumer:
-    return Consumer(
-        cast("TaskQueue", queue),
-        Sleeper(),
-        ConsumerPolicy(slots=slots, max_attempts=1, claim_after_s=60.0, backoff_s=1, max_backoff_s=1),
-        name="the only one",
-        accepting_tasks=accepting,
-        telemetry=NO_TELEMETRY,
-    )
-
-
-async def worked(queue: FakeQueue, for_s: float, slots: int = 1) -> list[str]:
+async def worked(queue: Waiting, for_s: float, slots: int = 1) -> list[str]:
     """Return what was asked of the queue within this time."""
-    async with open_tree(Supervisor("root", [*consumer_of(queue, slots).children[:3]])):
+    async with open_tree(Supervisor("root", [*consumer_of(queue, Sleeper(), slots).children[:3]])):
         await trio.sleep(for_s)
         return [*queue.asked]
 
 
 async def test_the_next_task_begins_when_the_last_one_has_ended(autojump_clock: MockClock) -> None:
-    asked = await worked(FakeQueue(3), 3 * (TASK_S + STEP_S) + STEP_S)
+    asked = await worked(Waiting(3), 3 * (TASK_S + STEP_S) + STEP_S)
     assert asked == ["wait", "1-0 exchanged", "2-0 exchanged", "3-0 exchanged", "wait"]
 
 
 async def test_a_consumer_with_a_free_place_only_completes(autojump_clock: MockClock) -> None:
-    asked = await worked(FakeQueue(1), TASK_S + 2 * STEP_S, slots=2)
+    asked = await worked(Waiting(1), TASK_S + 2 * STEP_S, slots=2)
     assert "1-0 completed" in asked
     assert {*asked} == {"wait", "1-0 completed"}
 
 
 async def test_a_place_that_is_free_meanwhile_is_for_the_task_that_is_on_its_way(autojump_clock: MockClock) -> None:
-    asked = await worked(FakeQueue(3), TASK_S + 2 * STEP_S, slots=2)
+    asked = await worked(Waiting(3), TASK_S + 2 * STEP_S, slots=2)
     assert asked == ["wait", "wait", "2-0 completed", "1-0 exchanged", *["wait"] * (len(asked) - 4)]
 
 
 async def test_the_reader_looks_itself_when_it_is_time(autojump_clock: MockClock) -> None:
-    queue = FakeQueue(2)
+    queue = Waiting(2)
     queue.must_look = True
     assert await worked(queue, 1.5 * (TASK_S + STEP_S)) == ["wait", "1-0 completed", "look"]
 
 
 async def test_an_exchange_that_failed_is_a_completion_the_next_time(autojump_clock: MockClock) -> None:
-    queue = FakeQueue(2)
+    queue = Waiting(2)
     queue.fails = True
     asked = await worked(queue, TASK_S + 2 * STEP_S + 0.5)
     assert asked[:4] == ["wait", "1-0 exchanged", "1-0 completed", "wait"]
@@ -166,9 +123,9 @@ async def test_an_exchange_that_failed_is_a_completion_the_next_time(autojump_cl
 
 @pytest.mark.parametrize("stop", ["drain", "stop", "cancel"])
 async def test_a_task_that_comes_when_nobody_waits_for_it_is_released(stop: str, autojump_clock: MockClock) -> None:
-    queue = FakeQueue(2)
+    queue = Waiting(2)
     draining = trio.Event()
-    consumer = consumer_of(queue, 1, lambda: not draining.is_set())
+    consumer = consumer_of(queue, Sleeper(), accepting=lambda: not draining.is_set())
     root = Supervisor("root", [*consumer.children[:3]], grace_s=20.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(root.run)
@@ -187,8 +144,8 @@ async def test_a_task_that_comes_when_nobody_waits_for_it_is_released(stop: str,
 
 @pytest.mark.parametrize("again", range(20))
 async def test_an_attempt_that_never_began_gives_its_task_back(again: int, autojump_clock: MockClock) -> None:
-    queue = FakeQueue(1)
-    root = Supervisor("root", [*consumer_of(queue, 1).children[:3]])
+    queue = Waiting(1)
+    root = Supervisor("root", [*consumer_of(queue, Sleeper()).children[:3]])
 
     async def stop() -> None:
         root.stop()

@@ -10,15 +10,11 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from avion_media.backends.queue import Lease, TaskQueue
+from avion_media.backends.queue import Lease
 from avion_media.common.errors import LeaseLost, Reason
-from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler
-from avion_media.common.telemetry import NO_TELEMETRY
-from avion_media.workers.consumer import Consumer
-from avion_media.workers.decision import ConsumerPolicy
+from avion_media.common.tasks import EnsureLease, Task, TaskHandler
 from supervisors import Supervisor, open_tree
-
-CLAIM_AFTER_S = 60.0
+from tests.unit.workers.fakes import CLAIM_AFTER_S, FakeQueue, consumer_of
 
 
 class FakeLease:
@@ -53,22 +49,9 @@ class FakeLease:
         """The attempt has ended."""
 
 
-class FakeLock:
-    """Another replica is the janitor."""
-
-    async def acquire(self) -> bool:
-        await trio.lowlevel.checkpoint()
-        return False
-
-    async def release(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-
-class FakeQueue:
+class OneTask(FakeQueue):
     """One task, once."""
 
-    name = PROCESSING_QUEUE
-    max_deaths = 3
     must_look = True
 
     def __init__(self) -> None:
@@ -81,14 +64,8 @@ class FakeQueue:
             await trio.sleep(block_s)
         return cast("Lease | None", given)
 
-    def next_tick_s(self, period_s: float) -> float:
-        return period_s
-
     async def send_heartbeat(self, _consumer: str) -> None:
         self.last_heartbeat = trio.current_time()
-
-    def janitor_lock(self, _name: str, _ttl_s: float) -> FakeLock:
-        return FakeLock()
 
 
 class Attempt(TaskHandler):
@@ -109,20 +86,9 @@ class Attempt(TaskHandler):
         self.gave_up = True
 
 
-def consumer_of(queue: FakeQueue, handler: Attempt) -> Consumer:
-    return Consumer(
-        cast("TaskQueue", queue),
-        handler,
-        ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=CLAIM_AFTER_S, backoff_s=1, max_backoff_s=1),
-        name="the first one",
-        accepting_tasks=lambda: True,
-        telemetry=NO_TELEMETRY,
-    )
-
-
 @pytest.mark.parametrize("confirms", [True, False])
 async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool, autojump_clock: MockClock) -> None:
-    handler, queue = Attempt(confirms=confirms), FakeQueue()
+    handler, queue = Attempt(confirms=confirms), OneTask()
     lease = queue.lease
     assert lease is not None
     consumer = consumer_of(queue, handler)
@@ -147,7 +113,7 @@ class Parallel(Attempt):
 
 
 async def test_a_cancelled_attempt_gives_its_task_back_at_once() -> None:
-    queue = FakeQueue()
+    queue = OneTask()
     lease = queue.lease
     assert lease is not None
     consumer = consumer_of(queue, Parallel(confirms=False))

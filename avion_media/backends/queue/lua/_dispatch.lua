@@ -16,7 +16,6 @@ local IMAGE_LANE, VIDEO_LANE, MOST_TURNS = 0, 1e13, 1e12
 local MOST_EMPTY = 100 -- tenants without tasks, and members of the index without a dead letter, that one script removes
 local MOST_STALE = 1000 -- such members, beside as many as there are dead letters
 
-local CONFIRM_MS = 1000 -- for a worker to confirm the start of an attempt; then another worker may take the entry
 local CLOCK_MS = 10 -- two readings of the clock within this time can be in either order
 
 -- Settings of the queue, its virtual time and how many videos it works on, read once per script.

@@ -335,6 +335,7 @@ def main() -> None:
     patch_redis()
     patch_s3()
     patch_client()
+    warm_fork_server.settle()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # their exit statuses are not needed
     for text in sys.stdin:
         pid = os.fork()

@@ -15,9 +15,11 @@ from typing import Any
 
 import trio
 
+from avion_media.common.records import RECORDS
 from avion_media.config import Config
 from avion_media.items.moderation import likeness
 from avion_media.media.pipeline import preload_for
+from avion_media.service import freeze_long_lived_objects
 from trio_sandbox import fork_server
 
 _CONTROL = 3  # its descriptor, after those of every process
@@ -27,6 +29,13 @@ _MAX_BYTES = 1 << 16  # of the message that requests it
 def load_codecs() -> None:
     """Load the modules that the fork servers of both sandboxes load."""
     fork_server._preload([*preload_for(Config().decoders.enabled()), *likeness.PRELOAD])
+
+
+def settle() -> None:
+    """Do now what each process would do in its first second: build the readers of records, and collect garbage once."""
+    for record in RECORDS.values():
+        assert record._adapter
+    freeze_long_lived_objects()
 
 
 def leave_one_behind() -> None:

@@ -49,6 +49,7 @@ DATA = Path(__file__).parents[1] / "data"
 CLAIM_AFTER_S = 0.6
 DELETE_DELAY_S = 1.0
 SETTLE_S = 45.0  # this machine may be busy
+_GONE_S = 0.005
 _POLL_S = 0.2  # each look at a block asks the origin and lists the bucket
 _OF_SERVERS = ("remote_server", "remote_slots")
 _CALL_S = 5.0
@@ -150,11 +151,12 @@ class Lane:
         return process
 
     def kill_all(self) -> None:
-        """Kill all processes, and stop the clients."""
+        """Kill all processes, and stop the clients. Wait until they are gone: Redis must give a dying one no work."""
         self._end_asking()
         for process in self._started:
-            if process.alive():
-                process.kill()
+            process.kill()
+        while any(each.alive() for each in self._started):
+            time.sleep(_GONE_S)
         self._started.clear()
 
     def forget_everything(self, *prefixes: str) -> None:
@@ -249,7 +251,9 @@ class Lane:
         self.client.hdel("media_sweep", "finished_at", "part", "after")
 
     def put_deletion(self) -> str:
-        """Add a published media item, and delete it."""
+        """Add a published media item, and delete it. The seats of readers that died at earlier points are free."""
+        for key in self.client.scan_iter("{drop_deleted}:*:[0-9]"):
+            self.client.delete(key)
         media_id = self._published()
         entry = self.checker.ledger[media_id]
         entry.due = time.time() + DELETE_DELAY_S

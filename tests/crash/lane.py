@@ -167,6 +167,11 @@ class Lane:
         for prefix in prefixes or (JOURNAL, *MODERATED):
             _remove_objects(self.checker.s3, self.checker.bucket, prefix)
 
+    def start_over(self) -> None:
+        """Remove all media, and all that Redis knows of them."""
+        self.checker.ledger.clear()
+        self.forget_everything("")
+
     def wait(self, media_id: str, *, while_alive: Process | None = None, timeout_s: float = SETTLE_S) -> bool:
         """Wait until the media item has ended, and the queues and clients have nothing to do. Return False if the time
         or

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,7 @@ _JANITOR = ":janitor"  # the lock of a queue's janitor, which repeats as well
 # Calls that only read, whatever is done: points of the first kind alone.
 _LOOKING = ("redis:INFO", "redis:XINFO", "redis:CONFIG", "redis:stats")
 _FORGOTTEN_S = 150.0  # a dead consumer is removed after ten leases; this machine may be busy
+_ROUND = 40
 _MAX_LISTINGS = 4  # of one sweep: one after the other, in turn for originals, thumbnails and uploads
 _MAX_FILE_CALLS = 2  # of one name: the service reads and writes files in a loop
 
@@ -177,7 +179,10 @@ def try_point(lane: Lane, point: Point) -> Outcome:
 
 
 def try_all(s3: S3Address, points: Iterable[Point], lanes: int) -> Iterator[Outcome]:
-    """Try all points, on ``lanes`` at once. At the end of each lane no consumer of a dead process may be left."""
+    """Try all points, on ``lanes`` at once. At the end of each lane no consumer of a dead process may be left.
+
+    A lane starts over after some points, because each check of one media item lists all of the lane.
+    """
     waiting: SimpleQueue[Point] = SimpleQueue()
     kinds: dict[str, Kind] = {}
     for point in points:
@@ -185,17 +190,26 @@ def try_all(s3: S3Address, points: Iterable[Point], lanes: int) -> Iterator[Outc
         kinds[point.kind.name] = point.kind
     done: SimpleQueue[Outcome | None] = SimpleQueue()
 
+    def put_end(violations: list[str]) -> None:  # after a failure there are none: it has discarded the lane's state
+        for each in violations:
+            done.put(Outcome(Point(KINDS[0], "all points of a lane", 0, ""), (each,), True, "", 0))
+
     def work() -> None:
         try:
             with open_lane(s3) as lane:
                 count_points(lane, kinds.values())
                 failed = False
-                while not waiting.empty():
+                for number in itertools.count(1):
+                    if waiting.empty():
+                        break
                     outcome = try_point(lane, waiting.get_nowait())
                     failed = failed or bool(outcome.violations)
                     done.put(outcome)
-                for violation in [] if failed else end_of(lane):  # a failure has discarded the lane's state
-                    done.put(Outcome(Point(KINDS[0], "the end of the lane", 0, ""), (violation,), True, "", 0))
+                    if number % _ROUND == 0:
+                        put_end([] if failed else lane.checker.violations())
+                        lane.start_over()
+                        failed = False
+                put_end([] if failed else end_of(lane))
         finally:
             done.put(None)
 

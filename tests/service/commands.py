@@ -1,4 +1,7 @@
-"""Run `avion-media` commands in processes forked from one that has imported them: an import takes a second of CPU."""
+"""Run `avion-media` in processes forked from one that has imported it: an import takes a second of CPU.
+
+Commands are run to their end. A service goes on, as a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -32,10 +36,10 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as forker:
 class _Source:
     """The process that forks them. It ends with the test process, whose end of the socket it reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, forks: str = "fork_commands") -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            script = f"from tests.service.commands import fork_commands; fork_commands({theirs.fileno()})"
+            script = f"from tests.service.commands import {forks}; {forks}({theirs.fileno()})"
             self._process = subprocess.Popen(
                 [sys.executable, "-c", script], pass_fds=[theirs.fileno()], start_new_session=True
             )
@@ -59,6 +63,14 @@ class _Source:
                 ["avion-media", *arguments], status, out.read().decode(), err.read().decode()
             )
 
+    def start(self, arguments: tuple[str, ...], environment: Mapping[str, str], log: int) -> Forked:
+        """Start a service, whose output is written to the file ``log``."""
+        ends, theirs = os.pipe()
+        request = json.dumps({"arguments": arguments, "environment": dict(environment)}).encode()
+        socket.send_fds(self._socket, [request], [log, log, theirs])
+        os.close(theirs)
+        return Forked(["avion-media", *arguments], int(self._socket.recv(16)), ends)
+
     def close(self) -> None:
         """End it, and what it started."""
         os.killpg(self._process.pid, signal.SIGKILL)
@@ -66,7 +78,43 @@ class _Source:
         self._socket.close()
 
 
+class Forked(subprocess.Popen[bytes]):
+    """A process that is nobody's child here: its parent writes its exit status to a pipe."""
+
+    def __init__(self, command: list[str], pid: int, ends: int) -> None:
+        self.args = command
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdin = self.stdout = self.stderr = None
+        self._ends = ends
+        self._child_created = False
+
+    def poll(self) -> int | None:
+        """See `subprocess.Popen.poll`."""
+        return self._look(0.0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """See `subprocess.Popen.wait`."""
+        status = self._look(timeout)
+        if status is None:
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return status
+
+    def send_signal(self, sig: int) -> None:
+        """See `subprocess.Popen.send_signal`."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def _look(self, timeout_s: float | None) -> int | None:
+        if self.returncode is None and select.select([self._ends], [], [], timeout_s)[0]:
+            self.returncode = int(os.read(self._ends, 16) or -signal.SIGKILL)
+            os.close(self._ends)
+        return self.returncode
+
+
 _source: _Source | None = None
+_services: _Source | None = None
 
 
 def run_command(
@@ -82,6 +130,15 @@ def run_command(
     except BaseException:
         _source = None
         raise
+
+
+def start_service(arguments: tuple[str, ...], environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
+    """Start ``avion-media`` with these arguments. It is killed with the test process at the latest."""
+    global _services
+    if _services is None:
+        _services = _Source("fork_services")
+        atexit.register(_services.close)
+    return _services.start(arguments, environment, log)
 
 
 def _close() -> None:
@@ -105,6 +162,37 @@ def fork_commands(fileno: int) -> None:
             os.close(fd)
         _pid, status = os.waitpid(pid, 0)
         requests.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def fork_services(fileno: int) -> None:
+    """The forking process: a service for each request. A process in between waits for it, and says how it ended."""
+    from tests.crash.warm_fork_server import settle
+
+    _import_all()
+    settle()
+    requests = socket.socket(fileno=fileno)
+    while True:
+        message, fds, _flags, _address = socket.recv_fds(requests, _MAX_REQUEST_BYTES, 3)
+        if not message:
+            return
+        out, err, ends = fds
+        between = os.fork()
+        if between == 0:
+            if os.fork():
+                os._exit(0)
+            service = os.fork()
+            if service == 0:
+                requests.close()
+                os.close(ends)
+                _become(json.loads(message), out, err)
+            requests.send(str(service).encode())
+            _pid, status = os.waitpid(service, 0)
+            with suppress(BrokenPipeError):
+                os.write(ends, str(os.waitstatus_to_exitcode(status)).encode())
+            os._exit(0)
+        os.waitpid(between, 0)
+        for fd in fds:
+            os.close(fd)
 
 
 def answer_shells(fileno: int) -> None:

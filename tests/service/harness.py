@@ -22,10 +22,11 @@ import grpc
 import httpx
 
 from avion_media.common.wire.avion import media_pb2 as wire
-from tests.service.commands import run_command
+from tests.service.commands import run_command, start_service
 from tests.services.process import free_port
 from trio_sandbox.tests.machine import confines_fully
 
+AVION_MEDIA = (sys.executable, "-m", "avion_media")
 START_S = 90.0
 WAIT_S = 60.0
 _POLL_S = 0.05
@@ -220,17 +221,22 @@ def running(
     roles: str = "",
     until: Callable[[Service], object] = Service.ready,
     prefix: Sequence[str] = (),
-    program: Sequence[str] = (sys.executable, "-m", "avion_media"),
+    program: Sequence[str] = (),
 ) -> Iterator[Service]:
     """`avion-media serve`, ready (or as far as ``until`` says); stopped by SIGTERM afterwards, killed if it stays.
 
-    ``prefix`` is a command that becomes the service in the end; ``program`` stands for ``avion-media``.
+    ``prefix`` is a command that becomes the service in the end; ``program`` stands for ``avion-media``. Without both it
+    is forked from a process that has imported it.
     """
     with tempfile.TemporaryDirectory(prefix="avion-test-") as directory:
         log_path = Path(directory) / "log"
         with log_path.open("wb") as log:
-            command = [*prefix, *program, "serve", *(["--roles", roles] if roles else [])]
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            arguments = ("serve", *(("--roles", roles) if roles else ()))
+            if prefix or program:
+                command = [*prefix, *(program or AVION_MEDIA), *arguments]
+                process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            else:
+                process = start_service(arguments, environment, log.fileno())
         service = Service(
             process,
             environment,

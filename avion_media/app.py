@@ -29,7 +29,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-from avion_media.common.telemetry import bind_path
 from avion_media.config import Config
 from avion_media.nodes import branch, consumers, foundation, group, ports
 from avion_media.nodes.events import events
@@ -39,6 +38,7 @@ from avion_media.nodes.webhooks import webhooks
 from avion_media.process.runtime import DECODING_ROLES, Runtime
 from avion_media.process.tree import Tree
 from supervisors import Child, Node, Strategy, Worker
+from trio_telemetry import bind_path
 
 T = TypeVar("T")
 

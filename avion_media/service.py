@@ -15,8 +15,8 @@ import trio
 from avion_media.app import build_tree
 from avion_media.common.kernel import raise_file_limit
 from avion_media.common.settings import PREFIX
-from avion_media.common.telemetry import configure_logging, get_logger, instruments
-from avion_media.common.telemetry.otel import open_telemetry
+from avion_media.common.telemetry import instruments
+from avion_media.common.telemetry.traces import trace_of_medium
 from avion_media.config import Config, ConfigError, ports_without_auth
 from avion_media.config.dangers import dangers
 from avion_media.media.thumbnails.native import load_elsewhere, needed_of_wheels
@@ -39,6 +39,7 @@ from supervisors import (
     Supervisor,
     TooManyRestarts,
 )
+from trio_telemetry import configure_logging, get_logger, open_telemetry
 
 _UNCLEAN_ENDS = {EventKind.STOPPED: "error", EventKind.CANCELLED: "late", EventKind.STUCK: "stuck"}
 # For children that had to be cancelled, and for the process itself. The watchdog ends it after that.
@@ -187,7 +188,14 @@ async def _serve(
 def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
     """Make a runtime with real telemetry."""
     name = consumer_name()
-    telemetry = open_telemetry(version("avion-media"), name)
+    telemetry = open_telemetry(
+        "avion-media",
+        version("avion-media"),
+        instruments.INSTRUMENTS,
+        instance=name,
+        spans_by_outcome=instruments.TELEMETRY_SPANS,
+        trace_of=trace_of_medium,
+    )
     runtime = Runtime(config, roles, telemetry, consumer=name, dangers=dangers(config))
     gauges.observe(runtime)
     runtime.lifecycle.on_change(lambda phase: runtime.telemetry.flush() if phase is Phase.LAME_DUCK else None)

@@ -30,9 +30,11 @@ def _entry(heading: str, name: str, found: object) -> str:
         parts.append("\n".join(filter(None, members)))
     elif inspect.isfunction(found):
         parts.insert(1, f"```text\n{name}{_signature(found)}\n```")
-    else:
+    elif type(found).__repr__ is not object.__repr__:  # an object without one is described by its class
         value = sorted(found) if isinstance(found, frozenset) else found
-        parts[1] = f"`{re.sub(r'(collections[.]abc|typing|trio[.]_[a-z_.]+)[.](?=[A-Z])', '', str(value))}`"
+        parts[1] = (
+            f"`{re.sub(r'(collections[.]abc|typing|trio[.]_[a-z_.]+)[.](?=[A-Z])', '', str(value) or repr(value))}`"
+        )
     return "\n\n".join(filter(None, parts))
 
 

@@ -26,12 +26,12 @@ from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.common.credentials import Person
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId
-from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
 from avion_media.operations.audit import EVENT
 from avion_media.operations.operation import Facts, InvalidTarget, NoSuchTarget, Order, Outcome
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
+from trio_telemetry import silence_logging
 
 T = TypeVar("T")
 Find = Callable[[Runtime], Awaitable[Sequence[str]]]

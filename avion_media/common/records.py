@@ -25,7 +25,7 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.common.telemetry import get_logger
+from trio_telemetry import get_logger
 
 T = TypeVar("T")
 Raw = bytes | Mapping[str, str]

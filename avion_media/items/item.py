@@ -53,12 +53,13 @@ from avion_media.common.media import (
 )
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PURGE_QUEUE, State, Status
-from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
+from avion_media.common.telemetry import instruments
 from avion_media.items.copies import CopyIndex, index_key
 from avion_media.items.hosts import HostIndex
 from avion_media.items.owners import OwnerIndex
 from avion_media.items.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.events import DEFAULT_MAX_ENTRIES
+from trio_telemetry import NO_TELEMETRY, Telemetry
 
 PURGED_SIZES: Final = "sizes"
 """Field of a purge task: the comma-separated sizes of the media item."""

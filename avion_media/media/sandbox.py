@@ -12,7 +12,6 @@ from typing import Any, Final, NoReturn
 
 import trio_sandbox
 from avion_media.common.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
-from avion_media.common.telemetry import get_logger
 from trio_sandbox import (
     Admission,
     BudgetTooSmall,
@@ -27,6 +26,7 @@ from trio_sandbox import (
     SandboxError,
     SandboxReport,
 )
+from trio_telemetry import get_logger
 
 _log = get_logger()
 _TRANSLATE: Final = "avion_media.media.job_errors:rejection_of"

@@ -12,12 +12,12 @@ import trio
 
 from avion_media.common.credentials import Person, fingerprint, read_tokens, token_name
 from avion_media.common.settings import PREFIX
-from avion_media.common.telemetry import get_logger
 from avion_media.servers.api.callers import Callers, parse_callers
 from avion_media.servers.settings import AdminConfig, GrpcConfig, ServerSettings
 from avion_media.workers.cdn import check_files
 from avion_media.workers.endpoints import Endpoint, parse_endpoints
 from avion_media.workers.settings import WebhooksConfig
+from trio_telemetry import get_logger
 
 _POLL_S = 2.0
 _LOG_PERIOD_S = 60.0  # while files stay unreadable

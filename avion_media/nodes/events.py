@@ -11,12 +11,13 @@ from avion_media.backends.redis import Lock, LockLost, Seats
 from avion_media.common.concurrency import first_of, run_all
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import DROP_DELETED
-from avion_media.common.telemetry import bind_path, get_logger, instruments
+from avion_media.common.telemetry import instruments
 from avion_media.items.deletion import LISTENERS, Notice, NoticeChannel, NoticeHandler, NoticeStream
 from avion_media.nodes import group
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Runtime
 from supervisors import Child, Supervisor, Worker
+from trio_telemetry import bind_path, get_logger
 
 _BLOCK_S = 20.0  # idle readers cost Redis next to nothing
 _OUTAGE_PAUSE_S = 1.0

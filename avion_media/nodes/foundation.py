@@ -13,7 +13,7 @@ from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, 
 from avion_media.common import clock
 from avion_media.common.concurrency import first_of, results_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
-from avion_media.common.telemetry import Telemetry, get_logger, instruments
+from avion_media.common.telemetry import instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import open_sandbox
 from avion_media.media.thumbnails.native import missing_of_system
@@ -23,6 +23,7 @@ from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Limiter, Runtime
 from supervisors import Child
 from trio_sandbox import JobOutcome, JobReport
+from trio_telemetry import Telemetry, get_logger
 
 TELEMETRY_FLUSH_S = 3.0
 TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5

@@ -25,9 +25,8 @@ from avion_media.common.concurrency import results_of
 from avion_media.common.errors import Unavailable
 from avion_media.common.records import RECORDS, UNREADABLE, JsonRecord
 from avion_media.common.tasks import DROP_DELETED
-from avion_media.common.telemetry import get_logger, instruments
+from avion_media.common.telemetry import instruments
 from avion_media.common.telemetry.attributes import UNCLEAN_END
-from avion_media.common.telemetry.instruments import Instrument
 from avion_media.items.deletion.notices import notice_backlog
 from avion_media.items.state import MediaEvents
 from avion_media.items.state.sweep_state import SweepState
@@ -37,6 +36,7 @@ from avion_media.process.runtime import FleetStatistics, Limiter, Runtime
 from avion_media.process.tree import lasting_nodes
 from avion_media.workers.sweep import STORED_KINDS
 from supervisors import State, Supervisor
+from trio_telemetry import Instrument, get_logger
 
 _log = get_logger(path="telemetry")
 _COUNTED_S = 4.0  # age from which some replica counts again

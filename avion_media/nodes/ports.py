@@ -13,8 +13,8 @@ import trio
 
 from avion_media.common.errors import MediaError
 from avion_media.common.settings import Bind
-from avion_media.common.telemetry import NO_SPAN, Span, Telemetry, get_logger, instruments
-from avion_media.common.telemetry.attributes import OTHER, RPC_FAULTS
+from avion_media.common.telemetry import instruments
+from avion_media.common.telemetry.attributes import RPC_FAULTS
 from avion_media.nodes.credential_reload import open_callers, open_operators, open_tls
 from avion_media.nodes.gauges import limiting
 from avion_media.operations.review import Review
@@ -34,6 +34,7 @@ from avion_media.servers.settings import GrpcConfig, ServerSettings
 from supervisors import Child
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks, RpcError
 from trio_http1 import AsgiServer, HttpLimits, HttpServer
+from trio_telemetry import NO_SPAN, OTHER, Span, Telemetry, get_logger
 
 Listeners = list[trio.SocketListener]
 

@@ -10,12 +10,13 @@ from avion_media.backends.redis import Lock, LockLost, RedisFull
 from avion_media.common.clock import utc_now
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.common.telemetry import get_logger, instruments
+from avion_media.common.telemetry import instruments
 from avion_media.items.state.sweep_state import START, SweepState
 from avion_media.process.runtime import Runtime
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep import Reconciliation, Report
 from supervisors import Child
+from trio_telemetry import get_logger
 
 _POLL_S = 5.0  # how often the leader checks whether a sweep is due
 _FOLLOWER_S = 15.0  # how often the others try to lead

@@ -11,7 +11,6 @@ import trio
 from avion_media.backends.redis import LockLost, Seats
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import EVENTS_STREAM, WEBHOOK_QUEUE
-from avion_media.common.telemetry import bind_path, get_logger
 from avion_media.items.state.events import EventReader
 from avion_media.nodes import consumers
 from avion_media.nodes.credential_reload import ReloadingFiles, open_endpoints
@@ -28,6 +27,7 @@ from avion_media.workers.webhooks import (
 )
 from supervisors import Child, Supervisor, Worker
 from trio_redis import Backoff
+from trio_telemetry import bind_path, get_logger
 
 _GROUP = "media_webhooks"
 _SLOTS = 16

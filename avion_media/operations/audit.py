@@ -13,7 +13,7 @@ from typing import Any, Final
 from avion_media.backends.redis import Redis, as_text
 from avion_media.common.errors import Unavailable
 from avion_media.common.records import HashRecord
-from avion_media.common.telemetry import get_logger
+from trio_telemetry import get_logger
 
 AUDIT_STREAM: Final = "media_console_audit"
 EVENT: Final = "operator.action"

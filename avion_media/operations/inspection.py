@@ -26,7 +26,7 @@ from avion_media.common.media import in_all_formats
 from avion_media.common.records import UNREADABLE, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
-from avion_media.common.telemetry.tracing import trace_of_medium
+from avion_media.common.telemetry.traces import trace_of_medium
 from avion_media.items.deletion import DeletionRecords
 from avion_media.items.item import Items
 from avion_media.items.moderation import Block, BlockState, ModerationRecords, waits

@@ -18,7 +18,6 @@ from avion_media.common.clock import now_s
 from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.records import JsonRecord
-from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import UNDO_S, Claim, Desk, Moderator
 from avion_media.items.moderation.records import Held
@@ -26,6 +25,7 @@ from avion_media.operations.operation import Order, Outcome
 from avion_media.operations.table import OPERATIONS, Operations
 from avion_media.process.runtime import Runtime
 from trio_redis import Backoff
+from trio_telemetry import get_logger
 
 COUNTED: Final = {"release": "released", "refuse": "refused", "refuse_host": "refused"}
 """The decisions, and as what a round counts them. The last one also blocks the host of a remote file."""

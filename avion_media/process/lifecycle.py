@@ -24,7 +24,7 @@ from enum import StrEnum
 import trio
 
 from avion_media.common.errors import Dependency
-from avion_media.common.telemetry import get_logger
+from trio_telemetry import get_logger
 
 
 class Phase(StrEnum):

@@ -24,7 +24,6 @@ from avion_media.common.errors import Dependency
 from avion_media.common.records import UNREADABLE
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DROP_DELETED
-from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 from avion_media.items.deletion import DeletionJournal, JournalReplay
 from avion_media.items.item import Items
 from avion_media.items.moderation import Moderation
@@ -34,6 +33,7 @@ from avion_media.process.lifecycle import Lifecycle, Readiness
 from avion_media.process.replicas import Replica, Replicas
 from avion_media.process.settings import ProcessSettings
 from guarded_fetch import AddressGuard
+from trio_telemetry import NO_TELEMETRY, Telemetry
 
 Drain = Callable[[float], Awaitable[None]]
 """Ends active work, within the given seconds."""

@@ -9,11 +9,11 @@ import trio
 from avion_media.backends.queue import BulkJob, BulkJobs, DeadLetterFilter, JobProgress, JobState, TaskQueue
 from avion_media.common.errors import Unavailable
 from avion_media.common.ids import UnknownFormat, parse_any_id, parse_media_id
-from avion_media.common.telemetry import get_logger
 from avion_media.items.deletion import JournalReplay, undelete
 from avion_media.items.item import Items
 from avion_media.items.moderation import parse_host
 from avion_media.items.moderation.hosts import EXACTLY
+from trio_telemetry import get_logger
 
 Work = Callable[[BulkJob, int], Awaitable[JobProgress]]
 """Runs one step of a job, with a maximum of items. A step that could not be recorded is repeated."""

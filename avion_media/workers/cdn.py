@@ -32,9 +32,10 @@ import trio
 
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.settings import PREFIX
-from avion_media.common.telemetry import Telemetry, get_logger, instruments
+from avion_media.common.telemetry import instruments
 from avion_media.items.settings import CdnConfig, fill_body
 from guarded_fetch import retry_after_s
+from trio_telemetry import Telemetry, get_logger
 
 _TIMEOUT_S = 5.0  # of one request; it is repeated until it succeeds
 _PAUSE_S = 1.0  # after a failure, if the CDN asks for none

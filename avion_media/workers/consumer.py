@@ -21,7 +21,6 @@ from avion_media.common.clock import now_s
 from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import TaskHandler
-from avion_media.common.telemetry import Telemetry, bind_path, get_logger
 from avion_media.workers.bulk import BulkRunner
 from avion_media.workers.decision import (
     ConsumerPolicy,
@@ -36,6 +35,7 @@ from avion_media.workers.decision import (
 from avion_media.workers.observed_attempt import AttemptEnd, observed_attempt
 from supervisors import Child, DynamicSupervisor, Node, NotRunning, Worker
 from trio_redis import Backoff
+from trio_telemetry import Telemetry, bind_path, get_logger
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced

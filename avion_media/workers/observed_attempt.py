@@ -11,9 +11,10 @@ import structlog
 
 from avion_media.backends.queue import Lease
 from avion_media.common.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
-from avion_media.common.telemetry import Telemetry, get_logger, instruments
-from avion_media.common.telemetry.attributes import FAILED_OUTCOMES, NONE
-from avion_media.common.telemetry.tracing import Steps, trace_of_subject
+from avion_media.common.telemetry import instruments
+from avion_media.common.telemetry.attributes import FAILED_OUTCOMES
+from avion_media.common.telemetry.traces import trace_of_subject
+from trio_telemetry import NONE, Steps, Telemetry, get_logger
 
 _DEFECTS = frozenset({"internal"})
 _FINAL = frozenset({"done", "rejected", "dead_letter"})
@@ -47,7 +48,7 @@ def observed_attempt(telemetry: Telemetry, path: str, queue_name: str, lease: Le
         f"process {queue_name}",
         kind="consumer",
         parent="" if derived else task.traceparent,
-        medium=media_id if processing else "",
+        subject=media_id if processing else "",
         link="" if processing else media_id,
         messaging__system="redis",
         messaging__operation__name="process",

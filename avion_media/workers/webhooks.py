@@ -31,9 +31,10 @@ from avion_media.common.clock import now_s
 from avion_media.common.errors import Deferred, Dependency, Reason, Rejected, Unavailable
 from avion_media.common.records import JsonRecord
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler
-from avion_media.common.telemetry import Telemetry, get_logger, instruments
+from avion_media.common.telemetry import instruments
 from avion_media.workers.endpoints import Endpoint
 from guarded_fetch import AddressGuard, RemoteUrl
+from trio_telemetry import Telemetry, get_logger
 
 Endpoints = Mapping[str, Endpoint]
 MAX_AGE_S: Final = 3 * 86_400.0

@@ -14,10 +14,10 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import Reason
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor
+from trio_telemetry import NO_TELEMETRY
 
 BEGUN, ENDED = (
     "stops:begun",

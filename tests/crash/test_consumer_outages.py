@@ -16,12 +16,12 @@ from avion_media.backends.queue import MAX_DEATHS, Lease, QueueKeys, QueueStats,
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor
 from tests.service.faults import DurableRedis, durable_redis
 from tests.service.published import fields_of
+from trio_telemetry import NO_TELEMETRY
 
 CLAIM_AFTER_S = 0.8
 _LEASE_S = 3.0  # long enough that a busy machine sends heartbeats within half of it

@@ -18,7 +18,6 @@ from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.formats import PNG
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import PROCESSING_QUEUE, State
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.items.item import Items
@@ -30,6 +29,7 @@ from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation
 from tests.crash.stage import SERVED, Act, MemoryStore, Stage, Steps, open_stages, slot_of, stepped
 from tests.crash.test_deletion_wins import die, until_it_dies
+from trio_telemetry import NO_TELEMETRY
 
 NewStage = Callable[[], Awaitable[Stage]]
 AGE = timedelta(hours=3)  # more than `UPLOAD__URL_TTL` and `SWEEP__MARGIN`: nobody is expected to complete it

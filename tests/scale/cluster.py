@@ -34,12 +34,12 @@ from avion_media.common.tasks import (
     Status,
     processing_fields,
 )
-from avion_media.common.telemetry import silence_logging
 from avion_media.items.deletion import DeletionRecords, removal_id
 from avion_media.items.state import MediaEvents, StatusStore
 from tests.scale.costs import server_cpu_s
 from tests.scale.model import LOADS
 from tests.services import redis_cluster
+from trio_telemetry import silence_logging
 
 _SLOTS = 8  # readers of each queue
 _OWNERS = 500

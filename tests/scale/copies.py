@@ -24,12 +24,12 @@ from avion_media.common.errors import Dependency
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
 from avion_media.items.item import Items
 from avion_media.items.moderation import Blocking, Moderation, Unwanted
 from tests.bench.setting import Setting, open_setting
 from tests.services import ServiceFailed
+from trio_telemetry import silence_logging
 
 COPIES, FEW = 10, 1000
 TARGET_S, TARGET_GROWTH = 1.0, 1.2

@@ -26,7 +26,6 @@ from avion_media.common.formats import JPEG
 from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, State, Status
-from avion_media.common.telemetry import silence_logging
 from avion_media.items.deletion import (
     DeletionJournal,
     DeletionRecords,
@@ -41,6 +40,7 @@ from tests.bench.setting import Setting, open_setting
 from tests.scale.backlog import fill_delayed
 from tests.services import RedisServer, ServiceFailed
 from tests.services.process import working_directory
+from trio_telemetry import silence_logging
 
 UNDELETED, UNDELETED_TARGET_S = 10_000, 5.0
 NOTICE, NOTICE_TARGET_S = 30_000, 1.0

@@ -38,7 +38,6 @@ from avion_media.common.tasks import (
     TaskHandler,
     processing_fields,
 )
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.items.state import MediaEvents
 from avion_media.nodes import events as node_of_events
 from avion_media.nodes import foundation, gauges, sweeper
@@ -50,6 +49,7 @@ from avion_media.workers.decision import ConsumerPolicy
 from guarded_fetch import parse_remote_url
 from supervisors import Supervisor
 from tests.services import redis_server
+from trio_telemetry import NO_TELEMETRY
 
 _TASK_S = 0.005
 _PROBES = 40

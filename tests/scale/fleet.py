@@ -25,7 +25,6 @@ from avion_media.common.concurrency import in_turn
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import DROP_DELETED, State, Status
-from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
 from avion_media.items.deletion import LISTENERS
 from avion_media.items.deletion.notices import HEARD
@@ -37,6 +36,7 @@ from avion_media.servers.api.statuses import Watchers
 from supervisors import Supervisor
 from tests.scale.costs import server_cpu_s
 from tests.services import redis_server
+from trio_telemetry import silence_logging
 
 FLEET = 300
 DELETIONS = 4000

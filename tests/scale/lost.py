@@ -26,13 +26,13 @@ from avion_media.common.formats import JPEG
 from avion_media.common.ids import MediaId, new_media_id
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PROCESSING_QUEUE
-from avion_media.common.telemetry import silence_logging
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, JournalReplay
 from avion_media.items.item import Items
 from avion_media.workers.sweep import Reconciliation, SweepDecision
 from tests.bench.setting import Setting, open_setting
 from tests.services import ServiceFailed
+from trio_telemetry import silence_logging
 
 TARGET_S, FEW = 60.0, 100
 _WRITERS = 16

@@ -20,10 +20,10 @@ from avion_media.common.errors import Dependency
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.telemetry import silence_logging
 from avion_media.items.owners import OwnerIndex, Usage
 from tests.bench.setting import Setting, open_setting
 from tests.services import ServiceFailed
+from trio_telemetry import silence_logging
 
 OWNER, TARGET_S, TARGET_BYTES = "owner-with-many", 3.0, 8 << 20
 SIZE_BYTES = 123_456

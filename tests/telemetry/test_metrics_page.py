@@ -21,13 +21,13 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from avion_media.common.tasks import DROP_DELETED, PURGE_QUEUE, QUEUES
-from avion_media.common.telemetry.attributes import OTHER
 from avion_media.common.telemetry.instruments import INSTRUMENTS
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.remote_server import remote_server
 from tests.telemetry.collector import Collector
+from trio_telemetry import OTHER
 
 MARKER = "grep4me"
 """Part of everything that a client may choose and nobody should find again."""

@@ -18,8 +18,7 @@ from avion_media.common.errors import Dependency
 from avion_media.common.ids import MediaId, parse_any_id
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
-from avion_media.common.telemetry import Telemetry
-from avion_media.common.telemetry.tracing import RecordedSpan, Tracer, sampler_from, trace_of_medium
+from avion_media.common.telemetry.traces import trace_of_medium
 from avion_media.items.deletion import (
     DeletionJournal,
     DeletionRecords,
@@ -32,6 +31,7 @@ from avion_media.items.item import Items
 from avion_media.workers.observed_attempt import observed_attempt
 from avion_media.workers.sweep.actions import SweepActions
 from avion_media.workers.sweep.policy import Medium, SweepDecision, SweepReason
+from trio_telemetry import RecordedSpan, Telemetry, Tracer, sampler_from
 
 UPLOAD = "01HF7YAT0005JWZKGXWQT731A6"
 REMOTE = "7a" * 32

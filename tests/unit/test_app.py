@@ -14,8 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from avion_media import app
-from avion_media.common.telemetry import Telemetry, instruments
-from avion_media.common.telemetry.instruments import Instrument
+from avion_media.common.telemetry import instruments
 from avion_media.config import Config, load
 from avion_media.nodes import events
 from avion_media.process.runtime import Runtime
@@ -23,6 +22,7 @@ from avion_media.process.tree import Tree
 from avion_media.service import MARGIN_S, _log_transition, drain_budget
 from avion_media.workers import consumer
 from supervisors import Child, Event, EventKind, TooManyRestarts, Worker, open_tree
+from trio_telemetry import Instrument, Telemetry
 
 CONSUMER = ("renewer", "reader", "janitor")
 # In the order of their start.

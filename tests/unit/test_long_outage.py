@@ -20,11 +20,11 @@ from trio.testing import MockClock
 
 from avion_media.app import build_tree
 from avion_media.backends.settings import RedisConfig, S3Config
-from avion_media.common.telemetry import configure_logging
 from avion_media.config import Config
 from avion_media.nodes import foundation, gauges, ports
 from avion_media.process.runtime import Runtime
 from supervisors import Child, Event, EventKind, open_tree
+from trio_telemetry import configure_logging
 
 T = TypeVar("T")
 HOUR_S = 3600.0
@@ -79,7 +79,7 @@ async def test_a_long_outage_uses_up_no_restarts_and_nothing_grows(
     def note(event: Event) -> None:
         events[event.kind] += 1
 
-    patch.setattr("avion_media.common.telemetry.logs.time.monotonic", trio.current_time)
+    patch.setattr("trio_telemetry.logs.time.monotonic", trio.current_time)
     configure_logging("json", "info")
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -14,8 +14,8 @@ from avion_media.backends.queue.entries import QueueEntry, QueueKeys, delayed_me
 from avion_media.backends.redis import Argument, Redis, RedisFull, Reply, Script
 from avion_media.common.errors import LeaseLost, Unavailable
 from avion_media.common.tasks import CONSUMER_GROUP
-from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
-from avion_media.common.telemetry.attributes import NONE, OTHER
+from avion_media.common.telemetry import instruments
+from trio_telemetry import NO_TELEMETRY, NONE, OTHER, Telemetry
 
 _CANCELLED = 2  # the answer of a renewal
 _Fence: TypeAlias = tuple[str, str, str, int]

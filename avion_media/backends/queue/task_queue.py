@@ -39,8 +39,9 @@ from avion_media.backends.queue.lease import Lease, measured, record_operation
 from avion_media.backends.redis import Argument, Lock, Redis, RedisRefused, Reply, Script
 from avion_media.common.errors import LeaseLost, Reason, Unavailable
 from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Queue, Task
-from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, instruments
-from avion_media.common.telemetry.tracing import trace_of_subject
+from avion_media.common.telemetry import instruments
+from avion_media.common.telemetry.traces import trace_of_subject
+from trio_telemetry import NO_TELEMETRY, Telemetry
 
 VIDEO_SHARE = 0.5  # of all slots: the others are left to images
 MAX_DEATHS = 3  # of workers that had one task: then it is poison

@@ -9,8 +9,8 @@ from functools import partial
 import trio_redis
 from avion_media.common import errors
 from avion_media.common.errors import Dependency, MediaError
-from avion_media.common.telemetry import OutageLog
 from trio_redis import Availability, Errors
+from trio_telemetry import OutageLog
 
 NEARLY_FULL = 0.9
 """Share of `maxmemory` in use from which operators are warned, as in the alert."""

@@ -34,8 +34,9 @@ from avion_media.backends.store.errors import (
 from avion_media.common.concurrency import take
 from avion_media.common.errors import Dependency, MediaError, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.keys import INCOMING_PREFIX, ORIGINAL_PREFIX
-from avion_media.common.telemetry import OutageLog, Telemetry, get_logger, instruments
+from avion_media.common.telemetry import instruments
 from trio_s3 import ATTEMPTS, LONGEST_PAUSE_S, PartRequest, Requests, S3Error
+from trio_telemetry import OutageLog, Telemetry, get_logger
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

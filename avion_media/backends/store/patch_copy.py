@@ -16,8 +16,8 @@ from avion_media.backends.store.errors import UploadMissing
 from avion_media.backends.store.store import ObjectStore
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, MediaError, PreconditionFailed, SourceReplaced, Unavailable
-from avion_media.common.telemetry import get_logger
 from trio_s3 import PartRequest
+from trio_telemetry import get_logger
 
 MIN_PART_BYTES = 5 << 20  # S3's own bound, for all parts but the last
 MAX_SENT_PART_BYTES = 16 << 20  # ours: a sent part is held in memory

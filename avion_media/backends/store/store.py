@@ -17,7 +17,6 @@ from avion_media.backends.store.facts import headers_of
 from avion_media.backends.store.multipart import MultipartUploads
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.common.telemetry import NO_TELEMETRY, Telemetry
 from trio_s3 import (
     META,
     ByteRange,
@@ -33,6 +32,7 @@ from trio_s3 import (
     Relay,
     Requests,
 )
+from trio_telemetry import NO_TELEMETRY, Telemetry
 
 T = TypeVar("T")
 ListPage = Callable[[Requests, str, str, str, int], Awaitable[ListingPage[T]]]

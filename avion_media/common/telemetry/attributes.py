@@ -6,34 +6,11 @@ path, an id, an unknown method) becomes a value: all other values count as ``_OT
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from avion_media.common.errors import Dependency, Reason
 from avion_media.common.formats import FORMATS
 from avion_media.common.media import ATTACHMENT, REMOTE_KINDS
 from avion_media.common.tasks import CONSUMER_GROUP, DROP_DELETED, QUEUES
-
-OTHER = "_OTHER"
-NONE = ""
-MAX_OPEN_VALUES = 64
-"""Of an attribute whose values follow from the code's own names, such as the paths of the tree."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """One attribute. Without ``values`` it is open: described by ``meaning``, and bounded by `MAX_OPEN_VALUES`.
-
-    With one value it is constant: nobody need give it.
-    """
-
-    name: str
-    values: tuple[str, ...] = ()
-    meaning: str = ""
-
-    def described(self) -> str:
-        """For the documentation: the values, or what they are."""
-        shown = ", ".join(f"`{each}`" if each else "empty" for each in self.values)
-        return f"{self.meaning}: {shown}" if self.meaning and shown else self.meaning or shown
+from trio_telemetry import NONE, OTHER, Attribute
 
 
 def _numbers(*ranges: range) -> tuple[str, ...]:
@@ -150,4 +127,3 @@ WEBHOOK_OUTCOME = Attribute(
     ("delivered", "failed", "gone", *_DROPPED),
     "`failed`: an attempt; `gone`: the endpoint answered 410; the others: the event was not sent",
 )
-SPAN_OUTCOME = Attribute("outcome", ("exported", "dropped", "failed"))

@@ -6,56 +6,8 @@ stay.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from itertools import product
-from typing import Literal
-
 from avion_media.common.telemetry import attributes as a
-from avion_media.common.telemetry.attributes import Attribute
-
-Kind = Literal["counter", "histogram", "gauge", "updown", "total"]
-"""The last three are read when metrics are collected: a value, a sum that can shrink, a sum that only grows."""
-_PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "1": ""}
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """One metric: its kind, unit (UCUM), meaning, and the attributes of its points. Empty ones are left out."""
-
-    name: str
-    kind: Kind
-    unit: str
-    description: str
-    attributes: tuple[Attribute, ...] = ()
-    boundaries: tuple[float, ...] = ()
-    first: tuple[tuple[str, ...], ...] = ()
-    """Attribute values, in their order, that a counter has from process start; by default all possible ones."""
-    exemplars: bool = False
-    """Whether its buckets name a trace. It must then be recorded at the end of its span, whose trace is known."""
-
-    @property
-    def prometheus_name(self) -> str:
-        """Its name on ``/metrics``, by the rules of OpenTelemetry's exporter.
-
-        A histogram's series add ``_bucket``, ``_sum`` and ``_count``. No other name must end in these (``promtool check
-        metrics``), so ``process.unix.file_descriptor.count`` of the conventions has a name of our own.
-        """
-        unit = "" if self.unit.startswith("{") else _PROMETHEUS_UNITS[self.unit]
-        name = re.sub(r"[^a-zA-Z0-9]", "_", self.name) + (f"_{unit}" if unit else "")
-        return f"{name}_total" if self.kind in ("counter", "total") else name
-
-    def zeros(self) -> list[dict[str, str]]:
-        """The attribute sets that a counter has from process start, so that rates include the first event.
-
-        None if values are open; the code that knows the values then counts zero.
-        """
-        if not all(each.values for each in self.attributes):
-            return []
-        names = [each.name for each in self.attributes]
-        sets = self.first or product(*(each.values for each in self.attributes))
-        return [dict(zip(names, each, strict=True)) for each in sets]
-
+from trio_telemetry import NONE, SPAN_OUTCOME, Instrument
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
@@ -169,7 +121,7 @@ REMOTE_FETCHES = Instrument(
     "{fetch}",
     "fetches of remote media",
     (a.FORMAT, a.FETCH_OUTCOME, a.FETCHED_KIND),
-    first=tuple((a.NONE, outcome, a.FETCHED_KIND.values[0]) for outcome in a.FETCH_OUTCOME.values),
+    first=tuple((NONE, outcome, a.FETCHED_KIND.values[0]) for outcome in a.FETCH_OUTCOME.values),
 )
 SANDBOX_DURATION = Instrument(
     "avion.sandbox.duration", "histogram", "s", "sandboxed processes, from fork to exit", (a.JOB, a.JOB_OUTCOME), _FAST
@@ -300,7 +252,7 @@ DRAIN_BUDGET = Instrument("avion.drain.budget", "gauge", "s", "limit of each par
 LOOP_LAG = Instrument("avion.event_loop.lag", "histogram", "s", "how late the event loop runs what is due", (), _FAST)
 LOOP_TASKS = Instrument("avion.event_loop.tasks", "gauge", "{task}", "live Trio tasks")
 TELEMETRY_SPANS = Instrument(
-    "avion.telemetry.spans", "total", "{span}", "spans handed to the OTLP exporter", (a.SPAN_OUTCOME,)
+    "avion.telemetry.spans", "total", "{span}", "spans handed to the OTLP exporter", (SPAN_OUTCOME,)
 )
 PROCESS_CPU = Instrument(
     "process.cpu.time", "total", "s", "CPU time of this process, without sandboxed processes", (a.CPU_MODE,)
@@ -313,4 +265,3 @@ PROCESS_FDS = Instrument("avion.process.file_descriptors", "updown", "{file_desc
 INSTRUMENTS: tuple[Instrument, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Instrument)
 )
-BY_NAME: dict[str, Instrument] = {each.name: each for each in INSTRUMENTS}

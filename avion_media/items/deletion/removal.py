@@ -13,10 +13,11 @@ from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Deferred
 from avion_media.common.ids import UnknownFormat, parse_any_id
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
-from avion_media.common.telemetry import get_logger, instruments
+from avion_media.common.telemetry import instruments
 from avion_media.items.deletion.notices import Notice
 from avion_media.items.deletion.records import Mark, generation_of
 from avion_media.items.deletion.replay import JournalReplay
+from trio_telemetry import get_logger
 
 _AT_ONCE = 16
 _LOGGED = 20  # media items of one notice that are logged one by one

@@ -47,7 +47,6 @@ from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none
 from avion_media.common.media import HOST_METADATA, possible_sizes
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import PROCESSING_QUEUE, State, processing_fields
-from avion_media.common.telemetry import get_logger
 from avion_media.items.copies import IndexedOriginal, sha256_of
 from avion_media.items.item import Items
 from avion_media.items.moderation.entries import Entry, HashType, OwnEntries, hash_file
@@ -65,6 +64,7 @@ from avion_media.items.moderation.records import (
     now,
     write_block,
 )
+from trio_telemetry import get_logger
 
 MAX_NOTE = 1000  # characters
 WATCHED = timedelta(days=1)  # far longer than a process stands still between the confirmation of a record and its step

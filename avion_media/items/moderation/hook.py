@@ -21,9 +21,10 @@ from avion_media.backends.redis import Redis
 from avion_media.backends.remote import HostLimiter, HostLimits
 from avion_media.common.errors import Deferred, Dependency, Unavailable
 from avion_media.common.responses import read_body
-from avion_media.common.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
+from avion_media.common.telemetry import instruments
 from avion_media.items.settings import ModerationConfig
 from guarded_fetch import parse_remote_url
+from trio_telemetry import NO_TELEMETRY, Telemetry, get_logger
 
 _MAX_ANSWER_BYTES = 64 << 10
 # After five failures in a row, no replica calls the hook for 30 s; then one request is tried.

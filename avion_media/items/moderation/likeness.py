@@ -18,10 +18,10 @@ from avion_media.backends.files import open_spool, write_at
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation.lists import MIN_QUALITY
 from avion_media.media.sandbox import Sandbox, open_sandbox
 from trio_sandbox import Limits, read_only
+from trio_telemetry import get_logger
 
 _JOB = "avion_media.items.moderation.jobs:pdq_job"
 PRELOAD = ("avion_media.items.moderation.jobs",)

@@ -33,7 +33,6 @@ from avion_media.common.clock import utc_now
 from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation.entries import (
     EXACT,
     MAX_PAGE_BYTES,
@@ -44,6 +43,7 @@ from avion_media.items.moderation.entries import (
     parse_list,
 )
 from avion_media.items.moderation.records import ModerationRecords
+from trio_telemetry import get_logger
 
 MATCH_DAYS: Final = 30
 """For how many days matches are counted."""

@@ -13,10 +13,10 @@ from dataclasses import replace
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.tasks import State, Status
-from avion_media.common.telemetry import get_logger
 from avion_media.items.item import Items
 from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords
+from trio_telemetry import get_logger
 
 _log = get_logger()
 

@@ -19,7 +19,7 @@ from avion_media.backends.redis import Redis, as_text
 from avion_media.common.formats import Family
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.records import HashRecord, InJson
-from avion_media.common.telemetry import get_logger
+from trio_telemetry import get_logger
 
 _KEY = "media_sweep"
 _log = get_logger()

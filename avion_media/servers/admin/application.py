@@ -21,7 +21,6 @@ from starlette.routing import BaseRoute, Route
 from avion_media.backends.queue import DEFAULT_RATE, DeadLetterFilter, all_jobs
 from avion_media.common.errors import Unavailable
 from avion_media.common.settings import seconds_of
-from avion_media.common.telemetry import Telemetry
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.operations.operation import (
     OWNER,
@@ -36,6 +35,7 @@ from avion_media.operations.operation import (
 from avion_media.operations.queues import bulk_target
 from avion_media.operations.table import Operations
 from avion_media.servers.admin.operators import Endpoint, OperatorGate, person_of
+from trio_telemetry import Telemetry
 
 _STATUSES = ((NoSuchTarget, 404), (InvalidTarget, 400), (Refused, 409))  # other problems: 400
 _OPENMETRICS = "application/openmetrics-text"  # Prometheus asks for it; https://openmetrics.io

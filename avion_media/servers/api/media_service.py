@@ -135,7 +135,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             metadata=upload_metadata(upload.owner, keep_credentials=upload.keep_credentials),
         )
         self._pending.admit(context.caller, now)  # if the URL could not be signed, the upload is not pending
-        self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
+        self._runtime.telemetry.attach_to_trace_of(media_id.text, begins=True)
         response = wire.RequestMediaUploadResponse(
             media_id=media_id.text,
             upload_url=signed.url,
@@ -150,7 +150,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> wire.RequestMediaUploadResponse:
         self._resumable.require()
         self._pending.admit(caller, media_id.created.timestamp())
-        self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
+        self._runtime.telemetry.attach_to_trace_of(media_id.text, begins=True)
         upload_id, part_bytes = await self._resumable.begin(media_id, upload)
         response = wire.RequestMediaUploadResponse(
             media_id=media_id.text,
@@ -166,7 +166,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> wire.SignUploadPartsResponse:
         """Return the stored parts of an upload, and URLs for the rest."""
         media_id = check_media_id(request.media_id)
-        self._runtime.telemetry.attach_to_media_trace(media_id.text)
+        self._runtime.telemetry.attach_to_trace_of(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
         check_part_numbers(request.numbers, upload.plan.count)
         parts, expires_at = await self._resumable.sign(media_id, upload, request.numbers)
@@ -179,7 +179,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> wire.AbortMediaUploadResponse:
         """Remove an upload that was not completed. It can be called twice."""
         media_id = check_media_id(request.media_id)
-        self._runtime.telemetry.attach_to_media_trace(media_id.text)
+        self._runtime.telemetry.attach_to_trace_of(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
         known = await self._runtime.items.statuses.get(media_id.text)
         if known is not None:
@@ -234,7 +234,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         """Check the status, make one HEAD request, and queue exactly one task. Parts are joined into one object
         first."""
         media_id = check_media_id(request.media_id)
-        self._runtime.telemetry.attach_to_media_trace(media_id.text)
+        self._runtime.telemetry.attach_to_trace_of(media_id.text)
         upload = await self._granted(media_id, request.upload_id) if request.upload_id else None
         stored = self._runtime.items.statuses
         known = await stored.get(media_id.text)

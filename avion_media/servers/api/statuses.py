@@ -18,11 +18,11 @@ from avion_media.common.clock import utc_now
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.tasks import State, Status
-from avion_media.common.telemetry import get_logger
 from avion_media.items.deletion import JournalReplay
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.state.status_store import status_channel, status_channels
 from avion_media.media.settings import UploadConfig
+from trio_telemetry import get_logger
 
 _CLOCK_SKEW = timedelta(minutes=5)
 _A_MOMENT = timedelta(milliseconds=10)

@@ -25,7 +25,6 @@ from avion_media.common.concurrency import Shared
 from avion_media.common.credentials import Role
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
-from avion_media.common.telemetry import get_logger
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import Moderator
 from avion_media.operations import audit
@@ -49,6 +48,7 @@ from avion_media.servers.console.review import act, read_review
 from avion_media.servers.console.sessions import LoginAttempts, Sessions, chosen, read_form
 from avion_media.servers.console.uploads import Uploads
 from avion_media.servers.settings import ServerSettings
+from trio_telemetry import get_logger
 
 T = TypeVar("T")
 Endpoint = Callable[[Request], Awaitable[Response]]

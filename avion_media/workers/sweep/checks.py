@@ -17,7 +17,6 @@ from avion_media.common.ids import AnyId, InvalidId, MediaId, RemoteId, id_or_no
 from avion_media.common.media import HOST_METADATA, owner_of
 from avion_media.common.records import CustomRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.telemetry import get_logger
 from avion_media.items.copies import COPY_ENTRY, index_key
 from avion_media.items.hosts import HOST_ENTRY
 from avion_media.items.item import Items
@@ -28,6 +27,7 @@ from avion_media.workers.settings import SweepConfig, WorkerSettings
 from avion_media.workers.sweep.actions import LISTED_PRECISION, find_tasks
 from avion_media.workers.sweep.policy import SweepReason
 from avion_media.workers.sweep.report import Report
+from trio_telemetry import get_logger
 
 _WINDOW = 100_000  # originals of one run: some 40 MB
 

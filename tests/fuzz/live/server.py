@@ -20,7 +20,6 @@ import trio
 
 from avion_media.common.formats import JPEG
 from avion_media.common.media import MediaFacts
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.servers.origin.app import Origin
 from avion_media.servers.settings import HttpConfig
 from avion_media.service import freeze_long_lived_objects
@@ -28,6 +27,7 @@ from tests.interop.echo import Echo
 from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, Tokens
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks
 from trio_http1 import HttpLimits, HttpServer
+from trio_telemetry import NO_TELEMETRY
 
 SERVED_ID = "0" * 64
 BODY = bytes(range(256)) * 256

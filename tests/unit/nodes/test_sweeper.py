@@ -9,9 +9,9 @@ import trio
 import trio.testing
 
 from avion_media.backends.redis import RedisFull
-from avion_media.common.telemetry import get_logger
 from avion_media.nodes.sweeper import _POLL_S, _Sweeper
 from avion_media.process.runtime import Runtime
+from trio_telemetry import get_logger
 
 
 class OnFullRedis(_Sweeper):

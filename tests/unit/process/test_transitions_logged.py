@@ -9,13 +9,11 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from avion_media.common.telemetry import instruments
-from avion_media.common.telemetry.api import Telemetry
-from avion_media.common.telemetry.instruments import Instrument
-from avion_media.common.telemetry.tracing import AttributeValue
 from avion_media.config import Config
 from avion_media.process.runtime import Runtime
 from avion_media.service import _log_transition
 from supervisors import Backoff, Child, Event, Supervisor, Worker, open_tree
+from trio_telemetry import AttributeValue, Instrument, Telemetry
 
 
 class _Counting(Telemetry):

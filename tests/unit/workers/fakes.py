@@ -9,9 +9,9 @@ import trio
 
 from avion_media.backends.queue import TaskQueue
 from avion_media.common.tasks import PROCESSING_QUEUE, TaskHandler
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
+from trio_telemetry import NO_TELEMETRY
 
 CLAIM_AFTER_S = 60.0
 

@@ -14,10 +14,10 @@ import trio.testing
 from structlog.testing import capture_logs
 
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.config import ConfigError, effective, load
 from avion_media.items.settings import CdnConfig
 from avion_media.workers.cdn import Cdn, check_files
+from trio_telemetry import NO_TELEMETRY
 
 TOKEN = "hunter2-hunter2-hunter2"
 ZONE = "0123456789abcdef0123456789abcdef"

@@ -18,11 +18,11 @@ from avion_media.backends.queue import BulkJobs, TaskQueue
 from avion_media.backends.redis import Redis, Reply
 from avion_media.common.errors import Reason
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor, Worker
+from trio_telemetry import NO_TELEMETRY
 
 CLAIM_AFTER_S = 0.8
 

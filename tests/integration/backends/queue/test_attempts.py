@@ -7,8 +7,8 @@ from avion_media.backends.queue.attempts import ATTEMPTS_STREAM, KEPT, Attempt, 
 from avion_media.backends.redis import Redis
 from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, Task
-from avion_media.common.telemetry.tracing import Steps, Tracer
 from tests.integration.backends.queue.conftest import Client
+from trio_telemetry import Steps, Tracer
 
 MEDIA_ID = "01M88C0SJ305C5J3D3BYCKGC00"
 URL = "https://heron.example/a.png"

@@ -11,9 +11,9 @@ import trio
 from avion_media.backends.queue import Lease, QueueKeys, QueueStats, TaskQueue
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.common.telemetry.tracing import parse_traceparent
 from tests.integration.backends.queue.conftest import Client, info
 from tests.service.published import fields_of
+from trio_telemetry import parse_traceparent
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
 KEYS = QueueKeys(PROCESSING_QUEUE)

@@ -14,10 +14,10 @@ from avion_media.common.errors import Dependency, Reason, Unavailable
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import PROCESSING_QUEUE, EnsureLease, Task, TaskHandler, processing_fields
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.workers.consumer import Consumer
 from avion_media.workers.decision import ConsumerPolicy
 from supervisors import Supervisor
+from trio_telemetry import NO_TELEMETRY
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
 SMALL = ConsumerPolicy(1, 3, 0.8, 0.05, 0.05, tenant_cap=1)

@@ -9,7 +9,6 @@ import pytest
 
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.resources import ResourceSlot
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import load
 from avion_media.process.runtime import Runtime
@@ -18,6 +17,7 @@ from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.api.validation import PendingUploads, TooManyPending
 from trio_grpc import CallContext, Code
 from trio_s3 import Presigner, SigningCredentials
+from trio_telemetry import NO_TELEMETRY
 
 NOW = 1_800_000_000.0
 

@@ -8,13 +8,13 @@ import trio
 from trio.testing import MockClock
 
 from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.items.deletion import JournalReplay
 from avion_media.items.item import Items
 from avion_media.servers.origin.app import Origin
 from avion_media.servers.settings import HttpConfig
 from tests.unit.servers.origin.objects import Blocks, Slot, Tokens, request
 from trio_http1 import Response
+from trio_telemetry import NO_TELEMETRY
 
 PATH = "/media/" + "0" * 64
 

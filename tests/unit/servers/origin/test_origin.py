@@ -9,13 +9,13 @@ from typing import Literal
 
 import pytest
 
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.common.telemetry.attributes import HTTP_ROUTE
 from avion_media.servers.origin.app import CAPABILITIES as CAPABILITIES_ROUTE
 from avion_media.servers.origin.app import CREDENTIALS, MEDIA, SAFETY_HEADERS, THUMBNAIL, Origin
 from avion_media.servers.settings import HttpConfig
 from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, Tokens, request
 from trio_http1 import Response
+from trio_telemetry import NO_TELEMETRY
 
 ID = "0" * 64
 PATH = f"/media/{ID}"

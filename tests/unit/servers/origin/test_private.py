@@ -10,12 +10,12 @@ from avion_media.common import keys
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
 from avion_media.common.media import CredentialsState, MediaFacts
-from avion_media.common.telemetry import NO_TELEMETRY
 from avion_media.items.private.access import Refusal
 from avion_media.servers.origin.app import Origin, target_of
 from avion_media.servers.settings import HttpConfig
 from tests.unit.servers.origin.objects import Blocks, Deletions, Objects, Slot, Tokens, request
 from trio_http1 import Response
+from trio_telemetry import NO_TELEMETRY
 
 MEDIUM = new_media_id(JPEG, 1_790_000_000_000, lambda _bits: 7, private=True)
 PUBLIC = new_media_id(JPEG, 1_790_000_000_000, lambda _bits: 7)

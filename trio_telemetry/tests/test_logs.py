@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import structlog
 
-from avion_media.common.telemetry import configure_logging, get_logger
-from avion_media.common.telemetry.logs import Repeats
-from avion_media.common.telemetry.tracing import Tracer, sampler_from
+from trio_telemetry import Tracer, configure_logging, get_logger, sampler_from
+from trio_telemetry.logs import Repeats
 
 SIGNED = "http://store/a?X-Amz-Credential=AKIA%2F1&X-Amz-Signature=0123abcd&x=1"
 
@@ -65,7 +64,7 @@ def test_secrets_are_masked_wherever_they_are(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("exporter", ["opentelemetry.exporter.otlp.proto.http.trace_exporter", "trio.serve_listeners"])
 def test_an_exporter_or_listener_repeats_itself_once_a_minute(monkeypatch: pytest.MonkeyPatch, exporter: str) -> None:
     now = 1000.0
-    monkeypatch.setattr("avion_media.common.telemetry.logs.time.monotonic", lambda: now)
+    monkeypatch.setattr("trio_telemetry.logs.time.monotonic", lambda: now)
     repeats = Repeats()
 
     def passes(name: str, message: str, *arguments: object) -> logging.LogRecord | None:

@@ -8,11 +8,12 @@ import pytest
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from avion_media.common.telemetry.export import MetricExport, seconds_from
-from avion_media.common.telemetry.instruments import DELETIONS
-from avion_media.common.telemetry.metrics import Metrics
+from trio_telemetry import Instrument
+from trio_telemetry.export import MetricExport, seconds_from
+from trio_telemetry.metrics import Metrics
 
 NEVER_S = 3600.0
+DROPS = Instrument("shop.drops", "counter", "{drop}", "what was dropped")
 
 
 class Collector:
@@ -72,11 +73,11 @@ def test_the_interval_is_that_of_the_environment() -> None:
 
 
 def test_the_page_and_the_collector_get_the_same_and_all_of_it() -> None:
-    metrics = Metrics(Resource({}))
+    metrics = Metrics(Resource({}), [DROPS], "shop")
     for total in (1, 2, 3):
-        metrics.add(DELETIONS, 1, {})
+        metrics.add(DROPS, 1, {})
         assert value_in(metrics.take()) == total
-        assert f"{DELETIONS.prometheus_name} {total}.0" in metrics.render().decode().splitlines()
+        assert f"{DROPS.prometheus_name} {total}.0" in metrics.render().decode().splitlines()
 
 
 def value_in(data: MetricsData | None) -> float:
@@ -87,6 +88,6 @@ def value_in(data: MetricsData | None) -> float:
         for resource in data.resource_metrics
         for scope in resource.scope_metrics
         for metric in scope.metrics
-        if metric.name == DELETIONS.name
+        if metric.name == DROPS.name
     ]
     return found.data.data_points[0].value  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""Telemetry by OpenTelemetry: always Prometheus on the admin port, and OTLP if ``OTEL_…`` configures it.
+"""Telemetry by OpenTelemetry: always a page for Prometheus, and OTLP if ``OTEL_…`` configures it.
 
 Only ``http/protobuf``: the exporter for OTLP over gRPC needs grpcio, a second HTTP/2 stack with its own threads, and
 every collector accepts both.
@@ -19,15 +19,14 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from avion_media.common.telemetry import instruments
-from avion_media.common.telemetry.api import Telemetry
-from avion_media.common.telemetry.export import Export, ExportThread, MetricExport, SpanQueue, seconds_from
-from avion_media.common.telemetry.metrics import Metrics, Point
-from avion_media.common.telemetry.tracing import RecordedSpan, TraceContext, Tracer, sampler_from
+from trio_telemetry.export import Export, ExportThread, MetricExport, SpanQueue, seconds_from
+from trio_telemetry.instruments import SPAN_OUTCOME, Instrument
+from trio_telemetry.metrics import Metrics, Point
+from trio_telemetry.telemetry import Telemetry
+from trio_telemetry.tracing import RecordedSpan, TraceContext, TraceOf, Tracer, sampler_from
 
 T = TypeVar("T")
 
-SCOPE = "avion_media"
 _PROTOCOL = "http/protobuf"
 _INTERVAL_S, _DELAY_S = 60.0, 5.0  # of metrics and spans, as in the SDK
 _KINDS = {kind.name.lower(): kind for kind in SpanKind}
@@ -35,13 +34,25 @@ _UNSET, _ERROR = Status(StatusCode.UNSET), StatusCode.ERROR
 _log = logging.getLogger(__name__)
 
 
-def open_telemetry(version: str, instance: str = "", environ: Mapping[str, str] = os.environ) -> Telemetry:
+def open_telemetry(
+    service: str,
+    version: str,
+    instruments: Sequence[Instrument],
+    *,
+    instance: str = "",
+    spans_by_outcome: Instrument | None = None,
+    trace_of: TraceOf = lambda _subject: None,
+    environ: Mapping[str, str] | None = None,
+) -> Telemetry:
     """Return the telemetry of this process; call it once.
 
-    An invalid setting is logged, and its feature stays off; the service starts all the same.
+    ``service``, ``version`` and ``instance`` are attributes of its resource. ``instruments`` are all that it measures;
+    ``spans_by_outcome`` is the one that counts spans by `SPAN_OUTCOME`. ``environ`` has the settings ``OTEL_…``; by
+    default the process's. An invalid one is logged, and its feature stays off; the service starts all the same.
     """
-    resource = _resource(version, instance)
-    metrics, spans = Metrics(resource), None
+    environ = os.environ if environ is None else environ
+    resource, scope = _resource(service, version, instance), service.replace("-", "_")
+    metrics, spans = Metrics(resource, instruments, scope), None
     exports: list[ExportThread] = []
     if _valid(partial(_is_wanted, environ, "metrics"), False, "no metrics are exported"):
         read = partial(seconds_from, environ, "OTEL_METRIC_EXPORT_INTERVAL", _INTERVAL_S)
@@ -49,11 +60,15 @@ def open_telemetry(version: str, instance: str = "", environ: Mapping[str, str] 
         exports.append(MetricExport(_metric_export(metrics.take), interval_s))
     if _valid(partial(_is_wanted, environ, "traces"), False, "no traces are exported"):
         read = partial(seconds_from, environ, "OTEL_BSP_SCHEDULE_DELAY", _DELAY_S)
-        spans = SpanQueue(_span_export(resource, version), _valid(read, _DELAY_S, "spans are exported as by default"))
+        spans = SpanQueue(
+            _span_export(resource, InstrumentationScope(scope, version)),
+            _valid(read, _DELAY_S, "spans are exported as by default"),
+        )
         exports.append(spans)
-    metrics.observe(instruments.TELEMETRY_SPANS, partial(_span_counts, spans))
+    if spans_by_outcome is not None:
+        metrics.observe(spans_by_outcome, partial(_span_counts, spans))
     sampler = _valid(partial(sampler_from, environ), sampler_from({}), "traces are sampled as by default")
-    return Telemetry(Tracer(sampler, spans.put if spans else None), metrics, exports)
+    return Telemetry(Tracer(sampler, spans.put if spans else None, trace_of), metrics, exports)
 
 
 def _valid(read: Callable[[], T], default: T, consequence: str) -> T:
@@ -65,18 +80,17 @@ def _valid(read: Callable[[], T], default: T, consequence: str) -> T:
         return default
 
 
-def _resource(version: str, instance: str) -> Resource:
+def _resource(service: str, version: str, instance: str) -> Resource:
     """Return the resource of this process. ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` take precedence."""
-    ours = {"service.name": "avion-media", "service.version": version}
+    ours = {"service.name": service, "service.version": version}
     if instance:
         ours["service.instance.id"] = instance
     return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
 
 
 def _span_counts(spans: SpanQueue | None) -> list[Point]:
-    counts = (spans.exported, spans.failed, spans.dropped) if spans else (0, 0, 0)
-    outcomes = ("exported", "failed", "dropped")
-    return [(count, {"outcome": outcome}) for count, outcome in zip(counts, outcomes, strict=True)]
+    counts = (spans.exported, spans.dropped, spans.failed) if spans else (0, 0, 0)
+    return [(count, {SPAN_OUTCOME.name: each}) for count, each in zip(counts, SPAN_OUTCOME.values, strict=True)]
 
 
 def _is_wanted(environ: Mapping[str, str], signal: str) -> bool:
@@ -104,12 +118,11 @@ def _is_wanted(environ: Mapping[str, str], signal: str) -> bool:
     return True
 
 
-def _span_export(resource: Resource, scope_version: str) -> Export:
+def _span_export(resource: Resource, scope: InstrumentationScope) -> Export:
     """Return a function that sends spans to the collector."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     exporter = OTLPSpanExporter()
-    scope = InstrumentationScope(SCOPE, scope_version)
 
     def export(spans: Sequence[RecordedSpan]) -> bool:
         return exporter.export([_readable(span, resource, scope) for span in spans]) is SpanExportResult.SUCCESS

@@ -1,8 +1,8 @@
 """Structured logs on standard error: one line per event, JSON for machines or coloured text for people.
 
-Each line has the time, the level and the name of the event (``event``). If known, it also has ``path`` (the supervised
-child), ``task_id``, ``media_id``, ``trace_id`` and ``span_id``. Logs contain no file names of users, no signatures of
-presigned URLs and no passwords of URLs.
+Each line has the time, the level and the name of the event (``event``), and what its logger is bound to. If known, it
+also has ``path`` (see `bind_path`), ``trace_id`` and ``span_id``. Signatures of presigned URLs, and passwords of URLs,
+are masked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, TextIO, cast
 import structlog
 import trio
 
-from avion_media.common.telemetry.tracing import current_span
+from trio_telemetry.tracing import current_span
 
 _SIGNATURE = re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")

@@ -1,14 +1,13 @@
 """Metrics by the OpenTelemetry SDK: one meter provider and one reader, for `/metrics` and for OTLP.
 
 Decision: one reader for both. The SDK's own way is one reader each, which keeps every sum twice and takes 3 µs more per
-measurement. A call may take only 5 µs more with OTLP than without. So metrics by OTLP are cumulative, as on
-``/metrics``.
+measurement. So metrics by OTLP are cumulative, as on ``/metrics``.
 
 Exemplars are kept here, the last one of each bucket, and only OpenMetrics has them: the SDK's need its own spans, and
 its reader for Prometheus leaves them out.
 
 Counters are added up here, and the SDK reads the sums when it collects. A count takes 0.8 µs so, and 4.5 µs in the
-SDK's own way. This module exports only attributes that `attributes` lists. Gauges are snapshots: `refresh` reads them
+SDK's own way. Only attributes that an instrument lists are exported. Gauges are snapshots: `refresh` reads them
 in the event loop, and the thread that collects metrics uses the last values.
 """
 
@@ -31,9 +30,8 @@ from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_page
 from prometheus_client.samples import Exemplar
 
-from avion_media.common.telemetry.attributes import MAX_OPEN_VALUES, NONE, OTHER, Attribute
-from avion_media.common.telemetry.instruments import BY_NAME, INSTRUMENTS, Instrument
-from avion_media.common.telemetry.tracing import AttributeValue, TraceContext
+from trio_telemetry.instruments import MAX_OPEN_VALUES, NONE, OTHER, Attribute, Instrument
+from trio_telemetry.tracing import AttributeValue, TraceContext
 
 Attributes = dict[str, AttributeValue]
 Point = tuple[float, Attributes]
@@ -72,7 +70,8 @@ class _Reader(PrometheusMetricReader):
 class Metrics:
     """All instruments. Attribute names write a dot as two underscores (``rpc__method``)."""
 
-    def __init__(self, resource: Resource) -> None:
+    def __init__(self, resource: Resource, instruments: Sequence[Instrument], scope: str) -> None:
+        self._by_name = {each.name: each for each in instruments}
         self._registry = CollectorRegistry()
         self._reader = _Reader(self._registry)
         self._reading = threading.Lock()  # one collection at a time: for the page, or for OTLP
@@ -83,17 +82,17 @@ class Metrics:
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
         )
-        self._meter = self._provider.get_meter("avion_media")
+        self._meter = self._provider.get_meter(scope)
         self._reads: dict[str, list[Read]] = {}
         self._observed: dict[str, list[Observation]] = {}
         self._sums: dict[str, _Sums] = {}
         self._exemplars: dict[str, dict[tuple[_Series, float], _Found]] = {
-            each.name: {} for each in INSTRUMENTS if each.exemplars
+            each.name: {} for each in instruments if each.exemplars
         }
         self._adding = threading.Lock()
         self._series: dict[tuple[object, ...], Attributes] = {}
         self._open_values: dict[str, set[str]] = {}
-        self._instruments = {each.name: self._create(each) for each in INSTRUMENTS}
+        self._instruments = {each.name: self._create(each) for each in instruments}
 
     def add(self, instrument: Instrument, value: float, attributes: Attributes) -> None:
         """See `Telemetry.count`."""
@@ -126,7 +125,7 @@ class Metrics:
             except Exception as error:  # noqa: BLE001 - an unreadable gauge must not affect the others
                 _log.warning("%s cannot be read: %r", name, error)
                 continue
-            instrument = BY_NAME[name]
+            instrument = self._by_name[name]
             self._observed[name] = [
                 Observation(value, self._checked(instrument, attributes)) for value, attributes in points
             ]
@@ -139,7 +138,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics in the form of Prometheus' client, with exemplars."""
         with self._adding:
-            exemplars = {BY_NAME[name].prometheus_name: dict(found) for name, found in self._exemplars.items()}
+            exemplars = {self._by_name[name].prometheus_name: dict(found) for name, found in self._exemplars.items()}
         for family in self._registry.collect():
             if of_buckets := exemplars.get(family.name):
                 found = {_bucket_labels(*bucket): exemplar for bucket, exemplar in of_buckets.items()}

@@ -1,15 +1,12 @@
 """Spans: what is in progress in the present task, and its place in a trace.
 
-Decision: spans of our own instead of the SDK's, which take 14 µs each, recorded or not: a seventh of a whole
-RequestMediaUpload. These take 2 µs. The SDK's samplers need its objects, too; the six of the specification are one line
-each. Ids are chosen on first use, so that a call can attach itself to the trace of a media item after its start. In the
-exporter's thread recorded spans become the SDK's spans (see `otel`).
+Decision: spans of our own instead of the SDK's, which take 14 µs each, recorded or not. These take 2 µs. The SDK's
+samplers need its objects, too; the six of the specification are one line each. In the exporter's thread recorded spans
+become the SDK's spans (see `otlp`).
 
-A client makes two calls for one upload, and most clients send no trace context. So that both calls and the task are one
-trace, the trace id is the media id: the same 128 bits, written in hex. Each can be derived from the other (`avion-media
-inspect ID` prints the trace id). 72 of these bits are random, more than ratio samplers use, so all processes make the
-same sampling decision. The last 64 bits are also the id of the first span, RequestMediaUpload, so code that continues
-the trace knows its parent.
+A subject is a text that several processes know, such as the id of an order, and `TraceOf` derives a trace from it. So
+calls, tasks and retries about one subject are one trace, without a context that they pass on. Ids of a span are chosen
+on first use, so that a call can join the trace of a subject that it learns after its start.
 """
 
 from __future__ import annotations
@@ -20,18 +17,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
-from hashlib import sha256
 from types import TracebackType
 from typing import Literal
 
 import trio
 
-from avion_media.common.ids import MEDIA_ID_PATTERN, value_of
-
 SAMPLED = 1
-_ID_BITS = (1 << 64) - 1
-_MEDIA_ID = re.compile(MEDIA_ID_PATTERN, re.ASCII)
-_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # Version 00, and anything that a later version appends (https://www.w3.org/TR/trace-context/#versioning-of-traceparent).
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 
@@ -70,31 +61,9 @@ def parse_traceparent(text: str) -> TraceContext | None:
     return TraceContext(trace_id, span_id, int(match[4], 16)) if trace_id and span_id else None
 
 
-def trace_of_medium(media_id: str) -> TraceContext | None:
-    """Return the trace of an uploaded media item, at its first span; None if the text is not a media id.
-
-    Its flags have no meaning: each sampler decides by the id.
-    """
-    if not _MEDIA_ID.fullmatch(media_id):
-        return None
-    value = value_of(media_id)
-    return TraceContext(value, value & _ID_BITS or 1) if value else None
-
-
-def trace_of_subject(subject: str) -> TraceContext:
-    """Return the trace of a task's subject, which is the same in every process. For tasks that no call or other task
-    queues.
-
-    It is `trace_of_medium` for a media id; otherwise the first bits of the hash of the remote media item (or of its
-    URL).
-    """
-    medium = trace_of_medium(subject)
-    if medium is not None:
-        return medium
-    digest = subject if _HASH.fullmatch(subject) else sha256(subject.encode()).hexdigest()
-    return TraceContext(int(digest[:32], 16) or 1, int(digest[:16], 16) or 1)
-
-
+TraceOf = Callable[[str], TraceContext | None]
+"""The trace of a subject, at its first span; None if the text is no subject. Its flags have no meaning: each sampler
+decides by the id, whose last 64 bits must be random for one that samples by a ratio."""
 Sampler = Callable[[int, TraceContext | None], bool]
 """Whether to record, by the trace's id and the remote parent, if there is one."""
 
@@ -136,8 +105,8 @@ def _ratio(text: str) -> float:
     return ratio
 
 
-_current: ContextVar[RecordedSpan | None] = ContextVar("avion_media.span", default=None)
-_steps: ContextVar[Steps | None] = ContextVar("avion_media.steps", default=None)
+_current: ContextVar[RecordedSpan | None] = ContextVar("trio_telemetry.span", default=None)
+_steps: ContextVar[Steps | None] = ContextVar("trio_telemetry.steps", default=None)
 
 
 class Steps:
@@ -180,7 +149,6 @@ class RecordedSpan:
 
     __slots__ = (
         "_flags",
-        "_medium",
         "_parent",
         "_span_id",
         "_token",
@@ -255,9 +223,9 @@ class RecordedSpan:
         """Become a child of that span."""
         self._parent = parent
 
-    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
-        """See `Telemetry.attach_to_media_trace`."""
-        trace = trace_of_medium(media_id)
+    def attach_to_trace_of(self, subject: str, *, begins: bool = False) -> None:
+        """See `Telemetry.attach_to_trace_of`."""
+        trace = self._tracer.trace_of(subject)
         if trace is None:
             return
         if self._parent is not None or self._span_id:
@@ -285,8 +253,14 @@ class Tracer:
     """Makes spans. ``record`` is called with each sampled span that ended; without it nothing is recorded, but traces
     are continued and found in logs all the same."""
 
-    def __init__(self, sampler: Sampler, record: Callable[[RecordedSpan], None] | None = None) -> None:
+    def __init__(
+        self,
+        sampler: Sampler,
+        record: Callable[[RecordedSpan], None] | None = None,
+        trace_of: TraceOf = lambda _subject: None,
+    ) -> None:
         self._sampler = sampler
+        self.trace_of = trace_of
         self.records = record is not None
         self.record = record or _forget
 
@@ -295,7 +269,7 @@ class Tracer:
         return SAMPLED if self._sampler(trace_id, parent) else 0
 
     def start(
-        self, name: str, kind: Kind, parent: str, medium: str, link: str, attributes: Mapping[str, AttributeValue]
+        self, name: str, kind: Kind, parent: str, subject: str, link: str, attributes: Mapping[str, AttributeValue]
     ) -> RecordedSpan:
         """See `Telemetry.span`."""
         span = RecordedSpan(self, name, kind, attributes)
@@ -305,9 +279,9 @@ class Tracer:
             span.continue_from(remote)
         elif around is not None:
             span.continue_from(around.context)
-        if medium:
-            span.attach_to_media_trace(medium)
-        if link and self.records and (trace := trace_of_medium(link)) is not None:
+        if subject:
+            span.attach_to_trace_of(subject)
+        if link and self.records and (trace := self.trace_of(link)) is not None:
             span.link(trace)
         return span
 

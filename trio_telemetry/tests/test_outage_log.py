@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
-from avion_media.common.telemetry import OutageLog
+from trio_telemetry import OutageLog
 
 Line = dict[str, Any]
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from avion_media.common.telemetry import export as exports
-from avion_media.common.telemetry.export import SpanQueue
-from avion_media.common.telemetry.tracing import RecordedSpan, Tracer, sampler_from
+from trio_telemetry import RecordedSpan, Tracer, sampler_from
+from trio_telemetry import export as exports
+from trio_telemetry.export import SpanQueue
 
 SLOW_S = 3600.0
 
@@ -132,7 +132,7 @@ def test_joining_an_exporter_that_hangs_is_bounded() -> None:
 
 def test_an_exporter_that_takes_too_long_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("avion_media.common.telemetry.export.time.monotonic", lambda: now)
+    monkeypatch.setattr("trio_telemetry.export.time.monotonic", lambda: now)
     exporter = Exporter(held=True)
     queue = SpanQueue(exporter, SLOW_S)
     queue.put(a_span())

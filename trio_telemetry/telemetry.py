@@ -1,4 +1,4 @@
-"""What the service reports about itself. `otel.open_telemetry` makes it; `NO_TELEMETRY` reports nothing."""
+"""What a service reports about itself. `open_telemetry` makes it; `NO_TELEMETRY` reports nothing."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from avion_media.common.telemetry.export import ExportThread, shut_down
-from avion_media.common.telemetry.instruments import Instrument
-from avion_media.common.telemetry.tracing import AttributeValue, Kind, TraceContext, Tracer, current_span
+from trio_telemetry.export import ExportThread, shut_down
+from trio_telemetry.instruments import Instrument
+from trio_telemetry.tracing import AttributeValue, Kind, TraceContext, Tracer, current_span
 
 if TYPE_CHECKING:
-    from avion_media.common.telemetry.metrics import Metrics
+    from trio_telemetry.metrics import Metrics
 
 
 class Span(Protocol):
@@ -27,6 +27,8 @@ class Span(Protocol):
 
 
 class _NoSpan:
+    """A span that records nothing."""
+
     def set(self, **attributes: AttributeValue) -> None:
         """Nothing is recorded."""
 
@@ -61,17 +63,17 @@ class Telemetry:
         *,
         kind: Kind = "internal",
         parent: str = "",
-        medium: str = "",
+        subject: str = "",
         link: str = "",
         **attributes: AttributeValue,
     ) -> AbstractContextManager[Span]:
         """Time a block. An exception that passes through marks it as failed.
 
-        ``parent`` is a W3C ``traceparent``; without one the span continues the one around it. ``medium`` is a media id,
-        whose trace it joins if it has no parent at all, and is linked to otherwise. ``link`` is a media id that it is
-        only linked to.
+        ``parent`` is a W3C ``traceparent``; without one the span continues the one around it. ``subject`` is one whose
+        trace it joins if it has no parent at all, and is linked to otherwise. ``link`` is a subject that it is only
+        linked to.
         """
-        return NO_SPAN if self._tracer is None else self._tracer.start(name, kind, parent, medium, link, attributes)
+        return NO_SPAN if self._tracer is None else self._tracer.start(name, kind, parent, subject, link, attributes)
 
     def child_span(
         self, name: str, *, kind: Kind = "internal", **attributes: AttributeValue
@@ -91,14 +93,14 @@ class Telemetry:
             span.fail(error)
         span.end()
 
-    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
-        """Attach the current span to the media item's trace; if the span has a parent already, link it.
+    def attach_to_trace_of(self, subject: str, *, begins: bool = False) -> None:
+        """Attach the current span to the subject's trace; if the span has a parent already, link it.
 
         ``begins``: it is that trace's first span. Call it before anything below the span.
         """
         span = current_span()
         if span is not None:
-            span.attach_to_media_trace(media_id, begins=begins)
+            span.attach_to_trace_of(subject, begins=begins)
 
     def traceparent(self) -> str:
         """The current span as a W3C ``traceparent`` (https://www.w3.org/TR/trace-context/), or an empty text."""

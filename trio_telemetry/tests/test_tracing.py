@@ -5,22 +5,17 @@ from __future__ import annotations
 import pytest
 import trio
 
-from avion_media.common.formats import JPEG
-from avion_media.common.ids import new_media_id, remote_id_for
-from avion_media.common.telemetry.tracing import (
-    RecordedSpan,
-    TraceContext,
-    Tracer,
-    current_span,
-    parse_traceparent,
-    sampler_from,
-    trace_of_medium,
-    trace_of_subject,
-)
+from trio_telemetry import RecordedSpan, TraceContext, Tracer, current_span, parse_traceparent, sampler_from
 
 THEIRS = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 UNSAMPLED = THEIRS[:-2] + "00"
-MEDIUM = "01HF7YAT0005JWZKGXWQT731A6"
+SUBJECT = "order 018bcfe5680001123456789abcdef012"
+ITS_TRACE = TraceContext(0x018BCFE5680001123456789ABCDEF012, 0x3456789ABCDEF012)
+
+
+def trace_of(subject: str) -> TraceContext | None:
+    """The trace of an order is its number."""
+    return ITS_TRACE if subject == SUBJECT else None
 
 
 class Recorder:
@@ -28,10 +23,10 @@ class Recorder:
 
     def __init__(self, **environ: str) -> None:
         self.spans: list[RecordedSpan] = []
-        self.tracer = Tracer(sampler_from(environ), self.spans.append)
+        self.tracer = Tracer(sampler_from(environ), self.spans.append, trace_of)
 
-    def start(self, name: str, *, parent: str = "", medium: str = "", link: str = "") -> RecordedSpan:
-        return self.tracer.start(name, "internal", parent, medium, link, {})
+    def start(self, name: str, *, parent: str = "", subject: str = "", link: str = "") -> RecordedSpan:
+        return self.tracer.start(name, "internal", parent, subject, link, {})
 
 
 @pytest.mark.parametrize(
@@ -62,26 +57,6 @@ def test_a_later_version_of_traceparent_is_read() -> None:
     assert later.traceparent == THEIRS
 
 
-def test_a_mediums_trace_is_its_id() -> None:
-    media_id = new_media_id(JPEG, 1_700_000_000_000, lambda _bits: 0x123456789ABCDEF012)
-    trace = trace_of_medium(media_id.text)
-    assert trace is not None
-    assert trace.traceparent == "00-018bcfe5680001123456789abcdef012-3456789abcdef012-00"
-    assert trace_of_medium("not an id") is None
-    assert trace_of_medium("a" * 64) is None
-    assert trace_of_subject(media_id.text) == trace
-
-
-def test_what_is_no_upload_has_a_trace_by_its_hash() -> None:
-    url = "https://a.example/b.png"
-    named = remote_id_for(url).text
-    trace = trace_of_subject(url)
-    assert trace.traceparent == f"00-{named[:32]}-{named[:16]}-00"
-    assert trace_of_subject(named) == trace
-    assert parse_traceparent(trace_of_subject("0" * 64).traceparent)
-    assert parse_traceparent(trace_of_subject("").traceparent)
-
-
 def test_children_follow_their_parent_and_tasks_inherit_it() -> None:
     recorder = Recorder()
 
@@ -101,38 +76,38 @@ def test_children_follow_their_parent_and_tasks_inherit_it() -> None:
     assert {span.context.traceparent[:36] for span in recorder.spans} == {THEIRS[:36]}
 
 
-def test_a_call_finds_its_medium_in_its_midst() -> None:
+def test_a_call_finds_its_subject_in_its_midst() -> None:
     recorder = Recorder()
-    medium = trace_of_medium(MEDIUM)
-    assert medium is not None
     with recorder.start("request") as request:
-        request.attach_to_media_trace(MEDIUM, begins=True)
+        request.attach_to_trace_of(SUBJECT, begins=True)
     with recorder.start("complete") as complete:
-        complete.attach_to_media_trace(MEDIUM)
-    with recorder.start("task", medium=MEDIUM) as task:
+        complete.attach_to_trace_of(SUBJECT)
+    with recorder.start("task", subject=SUBJECT) as task:
         pass
-    assert (request.context.trace_id, request.context.span_id, request.parent_id) == (
-        medium.trace_id,
-        medium.span_id,
-        0,
-    )
-    assert complete.parent_id == task.parent_id == medium.span_id
-    assert complete.context.trace_id == task.context.trace_id == medium.trace_id
+    assert (request.context.trace_id, request.context.span_id) == (ITS_TRACE.trace_id, ITS_TRACE.span_id)
+    assert request.parent_id == 0
+    assert complete.parent_id == task.parent_id == ITS_TRACE.span_id
+    assert complete.context.trace_id == task.context.trace_id == ITS_TRACE.trace_id
     assert complete.links == ()
 
 
-def test_who_has_a_parent_is_only_linked_to_the_medium() -> None:
+def test_who_has_a_parent_is_only_linked_to_the_subject() -> None:
     recorder = Recorder()
-    medium = trace_of_medium(MEDIUM)
-    with recorder.start("theirs", parent=THEIRS, medium=MEDIUM) as theirs:
+    with recorder.start("theirs", parent=THEIRS, subject=SUBJECT) as theirs:
         pass
-    with recorder.start("deletion", link=MEDIUM) as deletion:
+    with recorder.start("deletion", link=SUBJECT) as deletion:
         pass
-    assert medium is not None
-    with recorder.start("same trace", parent=medium.traceparent, medium=MEDIUM) as same:
+    with recorder.start("same trace", parent=ITS_TRACE.traceparent, subject=SUBJECT) as same:
         pass
-    assert theirs.links == deletion.links == (medium,)
+    assert theirs.links == deletion.links == (ITS_TRACE,)
     assert same.links == ()
+
+
+def test_a_text_that_is_no_subject_begins_a_trace_of_its_own() -> None:
+    recorder = Recorder()
+    with recorder.start("task", subject="something else", link="something else") as task:
+        assert task.context.trace_id
+    assert (task.parent_id, task.links) == (0, ())
 
 
 @pytest.mark.parametrize(

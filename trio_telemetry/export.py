@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from avion_media.common.telemetry.tracing import RecordedSpan
+from trio_telemetry.tracing import RecordedSpan
 
 _SLOW_S = 1.0  # the end does not wait for a collector that takes longer for one batch
 _POLL_S = 0.02  # how often the shutdown checks whether the collector still responds

@@ -23,7 +23,7 @@ from tests.bench.processes import pss_bytes, watching_memory
 from tests.bench.setting import Setting, open_setting
 from tests.scale.backlog import fill_dead_letters, fill_delayed, fill_queue
 from tests.scale.costs import MOST_DEAD_LETTERS, Measured, measure
-from tests.service.harness import running
+from tests.service.harness import running_program
 from tests.services import ServiceFailed
 
 _FEW = 1000
@@ -80,7 +80,7 @@ def _print_memory(setting: Setting, count: int) -> None:
         fill_queue(client, PROCESSING_QUEUE, count)
         fill_delayed(client, QueueKeys(DELETE_QUEUE).delayed, count)
         fill_dead_letters(client, QueueKeys(PROCESSING_QUEUE).dead_letters, count)
-        with running(setting.service_environment()) as service, watching_memory(service.process.pid) as memory:
+        with running_program(setting.service_environment()) as service, watching_memory(service.process.pid) as memory:
             time.sleep(_WATCHED_S)
             settled = pss_bytes(service.process.pid)
             swept = "done" if client.hexists("media_sweep", "finished_at") else "under way"

@@ -29,7 +29,7 @@ from avion_media.common.formats import JPEG
 from avion_media.common.ids import remote_id_for
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.bench.setting import Setting, open_setting
-from tests.service.harness import Service, eventually, running
+from tests.service.harness import Service, eventually, running_program
 from tests.service.published import PRIVATE, encode_id, thumbnail_key
 from tests.services import ServiceFailed
 
@@ -169,7 +169,7 @@ def main() -> int:
             media_id = fill(setting)
             settings = {"MODERATION__RELOAD": "1h"}  # so that it is the announcement that they heard
             replicas = [
-                stack.enter_context(running(setting.service_environment(**settings), roles="http,grpc,events"))
+                stack.enter_context(running_program(setting.service_environment(**settings), roles="http,grpc,events"))
                 for _ in range(REPLICAS)
             ]
             signed = wire.SignMediaUrlsRequest(media_ids=[media_id])

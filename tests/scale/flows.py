@@ -26,7 +26,7 @@ from tests.bench.setting import Setting, open_setting
 from tests.scale.costs import server_cpu_s
 from tests.scale.dispatch import _FLEET as FLEET
 from tests.scale.dispatch import cost_of_turns, share_of_polling
-from tests.service.harness import Service, eventually, running
+from tests.service.harness import Service, eventually, running_program
 from tests.service.published import unfinished
 from tests.service.remote_server import remote_server
 from tests.services import ServiceFailed
@@ -105,7 +105,7 @@ def measure(setting: Setting, items: int) -> dict[str, Flow]:
     with ExitStack() as stack:
         remote = stack.enter_context(remote_server({f"/{number}.jpg": body for number in range(items + 1)}))
         settings = {"DELETE__DELAY": "0", "REMOTE__ALLOW_NETWORKS": "127.0.0.1/32"}
-        service = stack.enter_context(running(setting.service_environment(**settings)))
+        service = stack.enter_context(running_program(setting.service_environment(**settings)))
         client: Client = stack.enter_context(redis_py.Redis.from_url(setting.redis_url))
         pool = stack.enter_context(ThreadPoolExecutor(_AT_ONCE))
         uploaded: list[str] = []

@@ -24,7 +24,7 @@ from avion_media.common.ids import MediaId, new_media_id
 from avion_media.items.deletion.journal import JOURNAL, JournalEntry, JournalKind, key_at
 from avion_media.items.deletion.records import BUCKETS, complete_key
 from tests.bench.setting import Setting, open_setting
-from tests.service.harness import Service, eventually, running
+from tests.service.harness import Service, eventually, running_program
 from tests.services import ServiceFailed
 
 NOTICES, FRESH = 100_000, 100
@@ -96,7 +96,7 @@ def main() -> int:
     try:
         with open_setting(quick=False) as setting, redis_py.Redis.from_url(setting.redis_url) as client:
             named, other = fill(setting, arguments.notices)
-            with running(setting.service_environment()) as service:
+            with running_program(setting.service_environment()) as service:
                 eventually(lambda: is_complete(client), "the first replay", timeout_s=_START_S)
                 seconds, of_named, of_other, longest = measure(service, client, named, other)
             restored = sum(1 for _ in client.scan_iter("media_deletion:*", count=10_000))

@@ -15,7 +15,7 @@ from typing import Any
 from tests.bench.origin.reader import get_all, latencies_s, slow_clients
 from tests.bench.processes import listener_pid, pss_bytes, responses_held, rss_bytes, watching_memory
 from tests.bench.setting import Setting, open_setting
-from tests.service.harness import running
+from tests.service.harness import running_program
 from tests.service.published import encode_id, original_key, thumbnail_key
 from tests.services import ServiceFailed
 
@@ -49,7 +49,7 @@ def _keeps_its_bounds(setting: Setting, readers: int, seconds: float) -> bool:
     client.put_object(Bucket=setting.store.bucket, Key=original_key(_MEDIA_ID), Body=b"l" * (32 * _MEBIBYTE))
     gateway_port = int(setting.store.address.endpoint_url.rpartition(":")[2])
     gateway = listener_pid(gateway_port)
-    with running(setting.service_environment(), roles="http") as service:
+    with running_program(setting.service_environment(), roles="http") as service:
         port, large, small = (
             int(service.http_url.rpartition(":")[2]),
             f"/media/{_MEDIA_ID}",

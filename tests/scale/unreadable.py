@@ -25,7 +25,7 @@ from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from tests.bench.setting import Setting, open_setting
-from tests.service.harness import running
+from tests.service.harness import running_program
 from tests.services import ServiceFailed
 
 Client: TypeAlias = Any  # redis-py's types cover options that no measurement here uses
@@ -64,7 +64,7 @@ def measure(setting: Setting, uploads: int, unreadable_uploads: int = UNREADABLE
     environment = setting.service_environment(TASKS__SLOTS="2", TASKS__BACKOFF="2s")
     with (
         redis_py.Redis.from_url(setting.redis_url, decode_responses=True) as client,
-        running(environment, roles="processing"),
+        running_program(environment, roles="processing"),
     ):
         client.delete(EVENTS_STREAM)
         _queue_steadily(client, warm_up)

@@ -18,7 +18,7 @@ from avion_media.backends.queue import QueueKeys
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.bench.setting import open_setting
-from tests.service.harness import Service, running
+from tests.service.harness import Service, running_program
 from tests.services import ServiceFailed
 
 IMAGES, VIDEOS, PROBES, SLOTS = 1500, 60, 5, 2
@@ -76,12 +76,12 @@ def main() -> int:
     try:
         with open_setting(quick=False) as setting:
             environment = setting.service_environment(TASKS__SLOTS=str(SLOTS))
-            with running(environment) as service, redis_py.Redis.from_url(setting.redis_url) as client:
+            with running_program(environment) as service, redis_py.Redis.from_url(setting.redis_url) as client:
                 print(f"{f'slowest of {PROBES}, ready after':<44}{'':>10}{'to reach':>12}{'still waiting then':>20}")
                 queue_many(service, IMAGES, image, "many")
                 seconds = seconds_to_ready(service, image, "another")
                 reached.append(show(f"another owner behind {IMAGES} images", seconds, waiting(client)))
-            with running(environment) as service, redis_py.Redis.from_url(setting.redis_url) as client:
+            with running_program(environment) as service, redis_py.Redis.from_url(setting.redis_url) as client:
                 client.flushall()
                 queue_many(service, VIDEOS, video, "many")
                 seconds = seconds_to_ready(service, image, "many")

@@ -22,7 +22,7 @@ import pytest
 import redis as redis_py
 
 from avion_media.common.tasks import WEBHOOK_QUEUE
-from tests.service.harness import Service, eventually, running, service_environment
+from tests.service.harness import Service, eventually, running_program, service_environment
 from tests.service.shifted_clock import ShiftedClock
 from tests.service.test_webhooks import publish
 from tests.service.webhook_receiver import Receiver, endpoint, receiver
@@ -151,7 +151,7 @@ def open_world(stack: ExitStack, port: int, directory: Path) -> Iterator[tuple[W
     ours = service_environment(redis_url, nowhere, "none", **settings) | clock.environment
     ours |= {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
     client = stack.enter_context(redis_py.Redis.from_url(redis_url, decode_responses=True))
-    with running(ours, roles="webhooks") as service:
+    with running_program(ours, roles="webhooks") as service:
         eventually(lambda: client.exists("media_events") and client.xinfo_groups("media_events"), "the group")
         yield World(client, clock, endpoints), service, client
 

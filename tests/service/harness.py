@@ -261,6 +261,10 @@ def running(
                 raise
 
 
+running_program = partial(running, program=AVION_MEDIA)
+"""The same in an interpreter of its own, as in production: for measurements."""
+
+
 def _alive_and(until: Callable[[Service], object], service: Service) -> object:
     assert service.process.poll() is None, f"the service ended: {_tail(service.log())}"
     return until(service)

@@ -105,8 +105,7 @@ class Checker:
             wrong = entry.end()
             if wrong is None or self.unfinished():
                 return False
-            if wrong == []:
-                entry.end = list  # later looks would need its processes, and the fault may still happen
+            entry.end = lambda: wrong  # later looks would need its processes, and the fault may still happen
             return True
         if entry.notice_id:
             self._observe_deletion(entry)

@@ -48,7 +48,7 @@ class Recorded(Telemetry):
 
     def __init__(self) -> None:
         self.spans: list[RecordedSpan] = []
-        super().__init__(Tracer(sampler_from({}), self.spans.append))
+        super().__init__(Tracer(sampler_from({}), self.spans.append, trace_of_medium))
 
 
 class UploadOnly:

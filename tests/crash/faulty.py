@@ -329,13 +329,14 @@ def main() -> None:
     import avion_media.service
     import tests.crash.sabotage  # noqa: F401
     from tests.crash import warm_fork_server
+    from tests.service.commands import settle
 
     assert avion_media.service
     warm_fork_server.load_codecs()
     patch_redis()
     patch_s3()
     patch_client()
-    warm_fork_server.settle()
+    settle()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # their exit statuses are not needed
     for text in sys.stdin:
         pid = os.fork()

@@ -11,17 +11,13 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import trio
 
-from avion_media import service
-from avion_media.common.records import RECORDS
 from avion_media.config import Config
 from avion_media.items.moderation import likeness
 from avion_media.media.pipeline import preload_for
-from avion_media.media.thumbnails.native import load_elsewhere
 from trio_sandbox import fork_server
 
 _CONTROL = 3  # its descriptor, after those of every process
@@ -31,17 +27,6 @@ _MAX_BYTES = 1 << 16  # of the message that requests it
 def load_codecs() -> None:
     """Load the modules that the fork servers of both sandboxes load."""
     fork_server._preload([*preload_for(Config().decoders.enabled()), *likeness.PRELOAD])
-
-
-def settle() -> None:
-    """Do now what each process would do in its first second: build the readers of records, try the native libraries,
-    and collect garbage."""
-    for record in RECORDS.values():
-        assert record._adapter
-    patched: Any = service
-    patched.load_elsewhere = cache(load_elsewhere)
-    patched.load_elsewhere()
-    service.freeze_long_lived_objects()
 
 
 def leave_one_behind() -> None:

@@ -18,6 +18,8 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
+from typing import Any
 
 _MAX_REQUEST_BYTES = 1 << 20
 
@@ -166,8 +168,6 @@ def fork_commands(fileno: int) -> None:
 
 def fork_services(fileno: int) -> None:
     """The forking process: a service for each request. A process in between waits for it, and says how it ended."""
-    from tests.crash.warm_fork_server import settle
-
     _import_all()
     settle()
     requests = socket.socket(fileno=fileno)
@@ -222,6 +222,20 @@ def _import_all() -> None:
     for module in {module for module, _summary in cli._COMMANDS.values()}:
         importlib.import_module(f"avion_media.cli.{module}")
     gc.freeze()
+
+
+def settle() -> None:
+    """Do now what each service would do in its first second: build the readers of records, try the native libraries,
+    and collect garbage."""
+    from avion_media import service
+    from avion_media.common.records import RECORDS
+
+    for record in RECORDS.values():
+        assert record._adapter
+    patched: Any = service
+    patched.load_elsewhere = cache(patched.load_elsewhere)
+    patched.load_elsewhere()
+    service.freeze_long_lived_objects()
 
 
 def _become(request: dict[str, object], out: int, err: int) -> None:

@@ -1,8 +1,4 @@
-"""The attributes of metrics and their values, all of which are known in advance.
-
-Attributes become labels, and each new value a time series that is kept forever. So nothing that a client can choose (a
-path, an id, an unknown method) becomes a value: all other values count as ``_OTHER``.
-"""
+"""The attributes of metrics and their values, all of which are known in advance: see `trio_telemetry.instruments`."""
 
 from __future__ import annotations
 

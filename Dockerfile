@@ -24,6 +24,7 @@ WORKDIR /src
 COPY pyproject.toml uv.lock README.md ./
 COPY supervisors supervisors
 COPY mediascrub mediascrub
+COPY mediathumbs mediathumbs
 COPY trio_grpc trio_grpc
 COPY trio_http1 trio_http1
 COPY trio_redis trio_redis

@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Three test processes keep two cores busy: many tests wait for a timer or a server. They share one Ceph.
 WORKERS ?= 3
 # The distributions that stand alone.
-LIBRARIES ?= supervisors trio_grpc trio_http1 trio_redis trio_s3 trio_sandbox trio_telemetry guarded_fetch mediascrub
+LIBRARIES ?= supervisors trio_grpc trio_http1 trio_redis trio_s3 trio_sandbox trio_telemetry guarded_fetch mediascrub mediathumbs
 # More arguments for pytest:  make test PYTEST="-k upload -x"
 PYTEST ?=
 # make demo ONCE=1 ends after the uploads instead of running until Ctrl-C.

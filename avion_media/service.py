@@ -19,7 +19,7 @@ from avion_media.common.telemetry import instruments
 from avion_media.common.telemetry.traces import trace_of_medium
 from avion_media.config import Config, ConfigError, ports_without_auth
 from avion_media.config.dangers import dangers
-from avion_media.media.thumbnails.native import load_elsewhere, needed_of_wheels
+from avion_media.media.native import load_elsewhere, needed_of_wheels
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
 from avion_media.nodes.foundation import TELEMETRY_STOP_S

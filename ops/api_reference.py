@@ -10,11 +10,11 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 
 from avion_media.common.errors import SENTENCES, Reason
-from avion_media.common.media import WAVEFORM_SPANS
 from avion_media.common.parts import MAX_PARTS, MIN_PART_BYTES, MULTIPART_THRESHOLD_BYTES
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.config import Config
 from avion_media.servers.api import validation
+from mediathumbs import WAVEFORM_SPANS
 
 MIB = 1 << 20
 UPLOAD = Config().upload

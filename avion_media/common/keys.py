@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from avion_media.common.ids import AnyId, MediaId, RemoteId, is_private
-from avion_media.common.media import WEBP_SUFFIX
+from mediathumbs import WEBP_SUFFIX
 
 INCOMING_PREFIX = "incoming/"
 EXAMINED_PREFIX = "incoming/examined-"

@@ -16,9 +16,8 @@ from enum import StrEnum
 from typing import Final
 
 from avion_media.common.formats import MediaFormat
+from mediathumbs import WEBP_SUFFIX, ThumbnailSize
 
-WEBP_SUFFIX = ".webp"
-"""Suffix of a size name for a WebP thumbnail. Without it, the thumbnail is a JPEG."""
 OWNER_METADATA: Final = "owner"
 HOST_METADATA: Final = "host"
 KIND_METADATA: Final = "kind"
@@ -106,22 +105,8 @@ class MediaFacts:
         return one == another
 
 
-@dataclass(frozen=True, slots=True)
-class ThumbnailSize:
-    """A named thumbnail size: longest edge in pixels, never enlarged."""
-
-    name: str
-    longest_edge: int
-
-
 FULL_SIZE = ThumbnailSize("full", 4096)
 """An extra size for images in a format that most browsers cannot show: browsers show this JPEG instead."""
-
-WAVEFORM_SPANS = 100
-"""Number of equal parts of sound, each with its peak."""
-
-MAX_THUMBNAIL_BYTES = 4 << 20
-"""Maximum size of one thumbnail. Noise of 4096 x 4096 pixels would exceed it at quality 80."""
 
 
 def is_size_name(text: str) -> bool:
@@ -132,12 +117,6 @@ def is_size_name(text: str) -> bool:
 def parse_size_names(text: str) -> tuple[str, ...]:
     """Return the thumbnail names in a comma-separated list, without invalid ones."""
     return tuple(name for name in text.split(",") if is_size_name(name.removesuffix(WEBP_SUFFIX)))
-
-
-def thumbnail_names(sizes: Iterable[ThumbnailSize]) -> tuple[str, ...]:
-    """Return the names of all thumbnails that can be made in these sizes, in the order of a job's files."""
-    names = [size.name for size in sizes]
-    return (*names, *(f"{name}{WEBP_SUFFIX}" for name in names))
 
 
 def in_all_formats(names: Iterable[str]) -> tuple[str, ...]:
@@ -154,14 +133,6 @@ def possible_sizes(configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
 def sizes_of(facts: MediaFacts | None, configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
     """Return the thumbnail names of a media item: the recorded ones, or if none are recorded, the configured ones."""
     return facts.thumbnails if facts is not None and facts.thumbnails else tuple(size.name for size in configured)
-
-
-def fit_within(width: int, height: int, longest_edge: int) -> tuple[int, int]:
-    """Return the dimensions of a thumbnail: aspect kept, never enlarged, each side at least one pixel."""
-    longest = max(width, height)
-    if longest <= longest_edge:
-        return width, height
-    return max(1, round(width * longest_edge / longest)), max(1, round(height * longest_edge / longest))
 
 
 def is_owner(text: str) -> bool:

@@ -42,10 +42,8 @@ from avion_media.common.media import (
     HOST_METADATA,
     KIND_METADATA,
     MANIFEST_TYPE,
-    WEBP_SUFFIX,
     CredentialsState,
     MediaFacts,
-    ThumbnailSize,
     in_all_formats,
     owner_of,
     possible_sizes,
@@ -59,6 +57,7 @@ from avion_media.items.hosts import HostIndex
 from avion_media.items.owners import OwnerIndex
 from avion_media.items.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.events import DEFAULT_MAX_ENTRIES
+from mediathumbs import WEBP_SUFFIX, ThumbnailSize
 from trio_telemetry import NO_TELEMETRY, Telemetry
 
 PURGED_SIZES: Final = "sizes"

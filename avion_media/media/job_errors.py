@@ -6,11 +6,15 @@ The fork server loads it, and each fork copies what is loaded, so it imports lit
 from __future__ import annotations
 
 from avion_media.common.errors import Reason, Rejected
+from avion_media.media.scrubber import REASONS
+from mediascrub import ScrubError
 from trio_sandbox import InputRejected, LimitExceeded
 
 
 def rejection_of(error: Exception) -> InputRejected | LimitExceeded | None:
-    """Return what a `Rejected` of a job is to `trio_sandbox`; None for any other exception, which is a bug."""
+    """Return what an error about the file is to `trio_sandbox`; None for any other exception, which is a bug."""
+    if isinstance(error, ScrubError):
+        return InputRejected(REASONS[error.code], error.detail)
     if not isinstance(error, Rejected):
         return None
     if error.reason is Reason.DECODER_LIMIT:

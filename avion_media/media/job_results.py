@@ -13,16 +13,11 @@ from itertools import pairwise
 from typing import Any, NoReturn, TypeGuard
 
 from avion_media.common.errors import Reason, Rejected
-from avion_media.common.media import (
-    MAX_MANIFEST_BYTES,
-    MAX_THUMBNAIL_BYTES,
-    WAVEFORM_SPANS,
-    WEBP_SUFFIX,
-    CredentialsState,
-)
+from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
 from avion_media.media.plans import plan_from_json
 from mediascrub import Bounds, Credentials, Format, MoviePlan, PictureBounds, Range, VideoBounds
 from mediascrub.credentials import is_manifest
+from mediathumbs import MAX_THUMBNAIL_BYTES, WAVEFORM_SPANS, WEBP_SUFFIX
 
 POSTER_SCAN_S = 10.0  # the part of a video that is searched for a frame that is not blank
 _STREAM = re.compile("[iVA]:[0-9]{1,10}")

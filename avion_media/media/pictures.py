@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from avion_media.backends.files import write_at
-from avion_media.common.errors import Reason, Rejected
-from avion_media.common.media import CredentialsState, ThumbnailSize, thumbnail_names
+from avion_media.common.media import CredentialsState
 from avion_media.media.memory import picture_bytes, require_memory
-from avion_media.media.scrubber import read_manifest, rejecting, state_of
-from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails
-from avion_media.media.thumbnails.planes import with_its_end
-from mediascrub import Format, PictureBounds, read_picture
+from avion_media.media.scrubber import read_manifest, state_of
+from mediascrub import Format, PictureBounds, ScrubCode, ScrubError, read_picture
+from mediathumbs import Thumbnails, ThumbnailSize, make_thumbnails, thumbnail_names, with_its_end
 
 
-@rejecting()
 def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """Make the scrubbed original of one image, and thumbnails of the scrubbed file.
 
@@ -34,13 +32,13 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     needed_bytes = picture_bytes(picture, picture.format, len(view))
     if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
         return {"needed_bytes": needed_bytes}
-    picture = with_its_end(picture)
+    picture, options = with_its_end(picture), drawing_options(arguments)
     try:
-        thumbnails = make_thumbnails(picture, sizes_of(arguments), arguments["quality"], arguments["webp"])
-    except Rejected as error:
+        thumbnails = make_thumbnails(picture, **options)
+    except ScrubError as error:
         # Not every decoder distinguishes lack of memory from damage.
-        if error.reason is Reason.CORRUPT and arguments["granted_bytes"] < needed_bytes:
-            raise Rejected(Reason.DECODER_LIMIT, error.detail) from error
+        if error.code is ScrubCode.CORRUPT and arguments["granted_bytes"] < needed_bytes:
+            raise MemoryError(error.detail) from error
         raise
     credentials = as_it_is.credentials
     if credentials is not None and picture is not as_it_is:
@@ -50,7 +48,7 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     if credentials is not None and state is CredentialsState.BESIDE_FILE:
         write_at(manifest_file, read_manifest(source, credentials.manifest), 0)
     write_at(original_file, original, 0)
-    write_thumbnails(thumbnails, arguments, thumbnail_files)
+    write_thumbnails(thumbnails, options["sizes"], thumbnail_files)
     width, height = picture.displayed_size
     return {
         "width": width,
@@ -64,12 +62,13 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     }
 
 
-def sizes_of(arguments: dict[str, Any]) -> list[ThumbnailSize]:
-    """Return the sizes in a job's arguments."""
-    return [ThumbnailSize(name, edge) for name, edge in arguments["sizes"]]
+def drawing_options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return sizes, quality and webp of a job's arguments, as mediathumbs takes them."""
+    sizes = [ThumbnailSize(name, edge) for name, edge in arguments["sizes"]]
+    return {"sizes": sizes, "quality": arguments["quality"], "webp": arguments["webp"]}
 
 
-def write_thumbnails(thumbnails: Thumbnails, arguments: dict[str, Any], files: list[int]) -> None:
+def write_thumbnails(thumbnails: Thumbnails, sizes: Sequence[ThumbnailSize], files: Sequence[int]) -> None:
     """Write the thumbnails to the files of a job."""
-    for name, file in zip(thumbnail_names(sizes_of(arguments)), files, strict=True):
+    for name, file in zip(thumbnail_names(sizes), files, strict=True):
         write_at(file, thumbnails.by_name.get(name, b""), 0)

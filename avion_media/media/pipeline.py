@@ -16,14 +16,7 @@ import trio
 from avion_media.backends.files import LocalFile, open_spool, write_at
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME, HEIC, PNG, WEBP, Family, MediaFormat
-from avion_media.common.media import (
-    FULL_SIZE,
-    MAX_MANIFEST_BYTES,
-    MAX_THUMBNAIL_BYTES,
-    CredentialsState,
-    ThumbnailSize,
-    thumbnail_names,
-)
+from avion_media.common.media import FULL_SIZE, MAX_MANIFEST_BYTES, CredentialsState
 from avion_media.media.job_results import (
     POSTER_SCAN_S,
     checked_manifest,
@@ -44,13 +37,14 @@ from mediascrub import PEEK_BYTES, Credentials, Format, peek
 from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.movie import POSTER_S, MoviePlan
 from mediascrub.ranges import Patch, Range, joined_patches, merged, pieces, total_bytes, within
+from mediathumbs import MAX_THUMBNAIL_BYTES, ThumbnailSize, thumbnail_names
 from trio_sandbox import Limits, read_only
 
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _MAX_PLAN_BYTES = 4 << 20  # 50 000 patches and more; hours of subtitles take ten thousand
 _PLAN_OUTPUT_BYTES = 16 << 20
-_VIPS = "avion_media.media.thumbnails.vips"
+_VIPS = "mediathumbs.vips"
 _DECODERS = {HEIC.name: "pillow_heif", PNG.name: f"{_VIPS}:allow_png", WEBP.name: f"{_VIPS}:allow_webp"}
 
 

@@ -8,12 +8,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from avion_media.backends.files import write_at
-from avion_media.media.scrubber import rejecting
 from mediascrub import Credentials, Format, Missing, MoviePlan, Patch, Range, SparseFile, VideoBounds, plan_movie
 from mediascrub.ranges import missing, pieces, within
 
 
-@rejecting()
 def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """Run `plan_movie` with plain values.
 

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from typing import Final
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_NAME, Family, MediaFormat
 from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
-from mediascrub import Credentials, MediaKind, Range, ScrubCode, ScrubError, Sniffed
+from mediascrub import Credentials, MediaKind, Range, ScrubCode, Sniffed
 from mediascrub.sniffing import EMPTY, UNKNOWN
 
-REASONS = {each: Reason.UNSUPPORTED_TYPE if each is ScrubCode.UNSUPPORTED else Reason[each.name] for each in ScrubCode}
-
-
-@contextmanager
-def rejecting() -> Iterator[None]:
-    """Raise the errors of mediascrub as `Rejected`. Also a decorator."""
-    try:
-        yield
-    except ScrubError as error:
-        raise Rejected(REASONS[error.code], error.detail) from error
+REASONS: Final = {
+    each: Reason.UNSUPPORTED_TYPE if each is ScrubCode.UNSUPPORTED else Reason[each.name] for each in ScrubCode
+}
+"""What the codes of mediascrub are in this service."""
 
 
 def state_of(found: Credentials | None, *, keep: bool) -> CredentialsState:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, create_model, field_validator
 
 from avion_media.common.formats import FORMATS, Family
-from avion_media.common.media import FULL_SIZE, ThumbnailSize, is_size_name
+from avion_media.common.media import FULL_SIZE, is_size_name
 from avion_media.common.settings import Duration, Section, Size
+from mediathumbs import ThumbnailSize
 
 
 def _parse_sizes(value: object) -> object:

@@ -14,9 +14,9 @@ from avion_media.common import clock
 from avion_media.common.concurrency import first_of, results_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import instruments
+from avion_media.media.native import missing_of_system
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import open_sandbox
-from avion_media.media.thumbnails.native import missing_of_system
 from avion_media.nodes.gauges import keep_polling, limiting, of_capacity
 from avion_media.operations.setup import redis_warnings
 from avion_media.process.lifecycle import Phase

@@ -32,7 +32,7 @@ from avion_media.common.errors import (
 )
 from avion_media.common.formats import PNG, MediaFormat
 from avion_media.common.ids import AnyId, MediaId, new_media_id
-from avion_media.common.media import CredentialsState, MediaFacts, ThumbnailSize
+from avion_media.common.media import CredentialsState, MediaFacts
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.config import Config
@@ -47,6 +47,7 @@ from avion_media.process.runtime import Observed
 from avion_media.workers.process_media import ProcessMedia
 from avion_media.workers.processor import Processor
 from avion_media.workers.sweep.checks import watch_blocked
+from mediathumbs import ThumbnailSize
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
 SIZES = (ThumbnailSize("small", 400), ThumbnailSize("large", 1600))

@@ -11,7 +11,6 @@ import pytest
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Dependency
-from avion_media.common.media import ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import PURGE_QUEUE, State, Status
 from avion_media.items.moderation import ModerationStatus
@@ -19,6 +18,7 @@ from avion_media.items.settings import CdnConfig
 from avion_media.items.state import StatusStore
 from avion_media.media.settings import UploadConfig
 from avion_media.servers.api.statuses import StatusResolver
+from mediathumbs import ThumbnailSize
 from tests.crash.stage import MemoryStore, Stage, Steps, open_stages
 
 NewStage = Callable[..., Stage]

@@ -13,20 +13,19 @@ import trio
 
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import FORMATS, Family, MediaFormat
-from avion_media.common.media import ThumbnailSize
 from avion_media.media.memory import picture_bytes, require_memory
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox import open_sandbox
-from avion_media.media.scrubber import rejecting, require_format
+from avion_media.media.scrubber import REASONS, require_format
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
-from avion_media.media.thumbnails import vips
-from avion_media.media.thumbnails.make import make_thumbnails
-from mediascrub import PEEK_BYTES, Format, peek, plan_movie, read_picture
+from mediascrub import PEEK_BYTES, Format, ScrubError, peek, plan_movie, read_picture
 from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.movie import MoviePlan
 from mediascrub.ranges import Range
 from mediascrub.sniffing import HEAD_BYTES, sniff
 from mediascrub.sparse import Missing, SparseFile
+from mediathumbs import ThumbnailSize, vips
+from mediathumbs.pictures import make_thumbnails
 from tests.unit.media.pieces import Pieces
 
 Outcome = dict[str, Any]
@@ -99,10 +98,11 @@ def picture(data: bytes, fmt: Format) -> Outcome:
     peeked = peek(data[:PEEK_BYTES], fmt)
     found: Outcome = {"forecast": picture_bytes(peeked, fmt, len(data)) if peeked else "unknown"}
     try:
-        with rejecting():
-            read = read_picture(memoryview(data), fmt, _PICTURE_BOUNDS)
+        read = read_picture(memoryview(data), fmt, _PICTURE_BOUNDS)
         require_memory(read, _MAX_MEMORY_BYTES)
         made = make_thumbnails(read, _SIZES)
+    except ScrubError as error:
+        return found | {"reason": REASONS[error.code].value}
     except Rejected as rejected:
         return found | {"reason": rejected.reason.value}
     width, height = read.displayed_size
@@ -136,12 +136,11 @@ def plan(data: bytes, fmt: Format) -> Outcome:
 
 def _examined(file: SparseFile, fmt: Format) -> Outcome | tuple[Range, ...]:
     try:
-        with rejecting():
-            return _plan(plan_movie(file, fmt, bounds=_VIDEO_BOUNDS))
+        return _plan(plan_movie(file, fmt, bounds=_VIDEO_BOUNDS))
     except Missing as missing:
         return missing.ranges
-    except Rejected as rejected:
-        return {"reason": rejected.reason.value}
+    except ScrubError as error:
+        return {"reason": REASONS[error.code].value}
 
 
 def _plan(made: MoviePlan) -> Outcome:

@@ -77,6 +77,7 @@ READ = (
     "avion_media",
     "supervisors",
     "mediascrub",
+    "mediathumbs",
     "trio_grpc",
     "trio_http1",
     "trio_redis",
@@ -107,6 +108,7 @@ LEFT_OUT = tuple(
             "trio_telemetry/tests",
             "guarded_fetch/tests",
             "mediascrub/tests",
+            "mediathumbs/tests",
         ),
         *("avion_media/common/wire", "trio_grpc/wire"),
     )

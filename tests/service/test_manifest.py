@@ -21,11 +21,11 @@ import pytest
 from PIL import Image
 
 from avion_media.common.errors import Reason
-from avion_media.common.media import fit_within
 from avion_media.common.wire.avion import media_pb2 as wire
 from mediascrub import MediaKind, sniff
 from mediascrub.tests.made_files import original_of
 from mediascrub.tests.videos import apply_patches, examine_bytes
+from mediathumbs import fit_within
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
 

@@ -18,13 +18,14 @@ from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectInfo, ObjectStore
 from avion_media.common.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.common.formats import JPEG
-from avion_media.common.media import MediaFacts, ThumbnailSize
+from avion_media.common.media import MediaFacts
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import Task
 from avion_media.items.item import Items
 from avion_media.items.settings import CdnConfig
 from avion_media.workers.cdn import Cdn, purge_url
 from avion_media.workers.purge import PurgeMedia
+from mediathumbs import ThumbnailSize
 from tests.service.published import encode_id
 from tests.services.http import serving
 from tests.services.process import free_port

@@ -11,8 +11,8 @@ from avion_media.backends.store.contents import read_if_there
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.ids import AnyId, MediaId
-from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
+from mediathumbs import WEBP_SUFFIX
 
 _INCOMING, _ORIGINAL = keys.KEPT_UPLOAD, keys.KEPT_ORIGINAL
 _THUMBNAIL = "thumbnail-"

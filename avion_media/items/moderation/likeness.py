@@ -16,10 +16,10 @@ import trio
 
 from avion_media.backends.files import open_spool, write_at
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
-from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.moderation.lists import MIN_QUALITY
 from avion_media.media.sandbox import Sandbox, open_sandbox
+from mediathumbs import WEBP_SUFFIX
 from trio_sandbox import Limits, read_only
 from trio_telemetry import get_logger
 

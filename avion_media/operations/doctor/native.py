@@ -7,8 +7,9 @@ from functools import partial
 
 import trio
 
-from avion_media.media.thumbnails.native import OF_SYSTEM, NativeLibrary, load_elsewhere, needed_of_wheels
+from avion_media.media.native import NativeLibrary, load_elsewhere, needed_of_wheels
 from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
+from mediathumbs import LIBRARIES_OF_SYSTEM
 
 Found = dict[str, NativeLibrary]
 
@@ -31,7 +32,7 @@ def native_checks(formats: Collection[str]) -> list[Check[Found]]:
         Check(Area.NATIVE, f"has {name}", partial(_is_there, name), impact, status)
         for names, impact, status in (
             (needed_of_wheels(formats), "media of some formats fail", CheckStatus.FAILED),
-            (OF_SYSTEM, "thumbnails take longer", CheckStatus.WARNING),
+            (LIBRARIES_OF_SYSTEM, "thumbnails take longer", CheckStatus.WARNING),
         )
         for name in names
     ]

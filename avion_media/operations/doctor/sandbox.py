@@ -9,11 +9,11 @@ from typing import Final
 from avion_media.backends.files import SpooledSource, open_spool, write_at
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import MP4
-from avion_media.common.media import ThumbnailSize
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sandbox import Sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
+from mediathumbs import ThumbnailSize
 from trio_sandbox import SandboxJobFailed
 
 SANDBOX: Final = Checks[Sandbox](Area.SANDBOX)

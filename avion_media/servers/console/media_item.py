@@ -10,7 +10,6 @@ from avion_media.backends.queue import detail_of, reason_of
 from avion_media.common import keys
 from avion_media.common.errors import Reason
 from avion_media.common.ids import AnyId, MediaId
-from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.tasks import DELETE_QUEUE, State
 from avion_media.items.deletion.records import DeletionState
 from avion_media.items.item import Items
@@ -19,6 +18,7 @@ from avion_media.operations.inspection import is_unknown, media_report
 from avion_media.operations.operation import many
 from avion_media.operations.queues import may_be_cancelled
 from avion_media.servers.console.wording import advice, meaning, queue_title
+from mediathumbs import WEBP_SUFFIX
 
 _ENDINGS: Final = {
     "done": ("good", "done"),

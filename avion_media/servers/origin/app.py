@@ -34,7 +34,7 @@ from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.formats import JPEG, WEBP
 from avion_media.common.ids import AnyId, MediaId, id_or_none, is_private
-from avion_media.common.media import MANIFEST_TYPE, WEBP_SUFFIX, CredentialsState, is_size_name
+from avion_media.common.media import MANIFEST_TYPE, CredentialsState, is_size_name
 from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.telemetry import instruments
 from avion_media.items.moderation import ModerationStatus
@@ -42,6 +42,7 @@ from avion_media.items.private.access import MAX_CACHED_S, PrivateMedia, Refusal
 from avion_media.items.private.tokens import is_token
 from avion_media.servers.origin.body import RangeBody, WindowMemory
 from avion_media.servers.settings import HttpConfig
+from mediathumbs import WEBP_SUFFIX
 from trio_http1 import Request, Response
 from trio_telemetry import OTHER, Telemetry, get_logger
 

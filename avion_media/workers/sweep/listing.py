@@ -19,10 +19,10 @@ from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.formats import Family, by_filename
 from avion_media.common.ids import AnyId, time_prefix
-from avion_media.common.media import WEBP_SUFFIX
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.state.sweep_state import SweepPart
 from avion_media.workers.sweep.policy import Medium
+from mediathumbs import WEBP_SUFFIX
 
 _ID_LENGTHS = {"incoming": 26, "uploads": 26, "remote": 64}
 _DAY = "%Y/%m/%d"

@@ -24,8 +24,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from mediathumbs.tests.ssim import luma_ssim
 from tests.bench.images.inputs import Input, make_inputs
-from tests.bench.images.ssim import luma_ssim
 from trio_sandbox.fork_server_process import ALLOCATOR
 
 EDGES = (1600, 800, 400)

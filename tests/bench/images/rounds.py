@@ -8,11 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from avion_media.common.media import ThumbnailSize
-from avion_media.media.thumbnails import vips
-from avion_media.media.thumbnails.make import make_thumbnails
 from mediascrub import Format, read_picture
 from mediascrub.bounds import PictureBounds
+from mediathumbs import ThumbnailSize, vips
+from mediathumbs.pictures import make_thumbnails
 
 vips.allow_png()
 vips.allow_webp()

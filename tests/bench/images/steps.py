@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import pyvips
 from PIL import Image
 
+from mediathumbs.tests.ssim import luma_ssim
 from tests.bench.images.inputs import make_inputs
-from tests.bench.images.ssim import luma_ssim
 
 Size = tuple[int, int]
 _LANCZOS = Image.Resampling.LANCZOS

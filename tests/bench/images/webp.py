@@ -14,15 +14,14 @@ from statistics import fmean
 
 from PIL import Image
 
-from avion_media.common.media import ThumbnailSize
-from avion_media.media.thumbnails import vips
-from avion_media.media.thumbnails.make import Webp, make_thumbnails
 from mediascrub import Format, Picture, read_picture
 from mediascrub.bounds import PictureBounds
+from mediathumbs import ThumbnailSize, Webp, vips
+from mediathumbs.pictures import make_thumbnails
+from mediathumbs.tests.ssim import luma_ssim
 from tests.bench.figures import Figure, Pairs
 from tests.bench.images.compare import EDGES, QUALITY, references
 from tests.bench.images.inputs import Input, make_inputs
-from tests.bench.images.ssim import luma_ssim
 
 _SIZES = [ThumbnailSize(f"edge{edge}", edge) for edge in EDGES]
 

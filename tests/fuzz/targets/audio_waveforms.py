@@ -6,8 +6,8 @@ import os
 
 import av.logging
 
-from avion_media.common.errors import Rejected
 from avion_media.media.sound import sound_job
+from mediascrub import ScrubError
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import AUDIO_FORMATS, audio, labelled
 
@@ -28,4 +28,4 @@ def _feed(data: bytes) -> None:
         os.close(thumbnail)
 
 
-TARGET = parser_target("audio-waveforms", audio, _feed, allowed=(Rejected,), max_cpu_s=10.0)
+TARGET = parser_target("audio-waveforms", audio, _feed, allowed=(ScrubError,), max_cpu_s=10.0)

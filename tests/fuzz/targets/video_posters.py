@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 
-from avion_media.common.errors import Rejected
 from avion_media.media.poster import poster_job
-from mediascrub.bounds import VideoBounds
+from mediascrub import ScrubError, VideoBounds
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
 
@@ -35,4 +34,4 @@ def _feed(data: bytes) -> None:
         os.close(thumbnail)
 
 
-TARGET = parser_target("video-posters", videos, _feed, allowed=(Rejected,), max_cpu_s=10.0)
+TARGET = parser_target("video-posters", videos, _feed, allowed=(ScrubError,), max_cpu_s=10.0)

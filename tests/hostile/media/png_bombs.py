@@ -8,8 +8,8 @@ from functools import cache
 
 from avion_media.common.errors import Reason
 from mediascrub.tests.made_files import picture, png_chunk, saved
+from mediathumbs.tests.made import with_chunks
 from tests.hostile.media.bomb import READY, Bomb, zeros
-from tests.unit.media.thumbnails.made import with_chunks
 
 MIB = 1 << 20
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

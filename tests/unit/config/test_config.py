@@ -8,10 +8,10 @@ import pytest
 
 from avion_media.common import kernel
 from avion_media.common.formats import FORMATS
-from avion_media.common.media import ThumbnailSize
 from avion_media.config import Config, ConfigError, effective, load, ports_without_auth
 from avion_media.config.dangers import dangers
 from avion_media.process.runtime import ROLES
+from mediathumbs import ThumbnailSize
 
 P = "AVION_MEDIA_"
 

@@ -15,10 +15,11 @@ from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, SourceReplaced
 from avion_media.common.formats import MP4
 from avion_media.common.ids import new_media_id
-from avion_media.common.media import MediaFacts, ThumbnailSize
+from avion_media.common.media import MediaFacts
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.item import Items, WriteOriginal
 from avion_media.items.state import StatusStore
+from mediathumbs import ThumbnailSize
 
 MEDIUM = new_media_id(MP4, 1_700_000_000_000)
 FACTS = MediaFacts(MP4, 10, 320, 240, "hash", "")

@@ -26,7 +26,6 @@ from avion_media.common import keys
 from avion_media.common.errors import Dependency, PreconditionFailed, Reason, Unavailable
 from avion_media.common.formats import PNG
 from avion_media.common.ids import AnyId, MediaId, new_media_id
-from avion_media.common.media import ThumbnailSize
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
 from avion_media.items.item import Items
@@ -35,6 +34,7 @@ from avion_media.items.moderation.blocking import Blocking
 from avion_media.items.moderation.entries import OwnEntries, page_of
 from avion_media.items.moderation.records import BLOCK, CHANGES, Block, BlockState
 from avion_media.items.state import MediaEvents, StatusStore
+from mediathumbs import ThumbnailSize
 from tests.crash.stage import Killed, MemoryStore, Stored
 from trio_redis import Errors
 

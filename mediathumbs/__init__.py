@@ -9,6 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
+from mediathumbs.memory import (
+    WAVEFORM_MEMORY_BYTES,
+    largest_picture_memory_bytes,
+    picture_memory_bytes,
+    poster_memory_bytes,
+)
 from mediathumbs.results import (
     LIBRARIES_OF_SYSTEM,
     MAX_THUMBNAIL_BYTES,
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LIBRARIES_OF_SYSTEM",
     "MAX_THUMBNAIL_BYTES",
+    "WAVEFORM_MEMORY_BYTES",
     "WAVEFORM_SPANS",
     "WEBP_SUFFIX",
     "Poster",
@@ -44,9 +51,12 @@ __all__ = [
     "allow_webp",
     "coded_pixels",
     "fit_within",
+    "largest_picture_memory_bytes",
     "make_poster",
     "make_thumbnails",
     "make_waveform",
+    "picture_memory_bytes",
+    "poster_memory_bytes",
     "thumbnail_names",
     "with_its_end",
 ]

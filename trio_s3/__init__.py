@@ -20,6 +20,7 @@ from trio_s3.objects import (
     Source,
     within,
 )
+from trio_s3.patches import Patch, PlannedPart, patched, plan_patched_copy
 from trio_s3.presign import META, Presigner, SigningCredentials, upload_guard
 from trio_s3.relay import Relay
 from trio_s3.requests import ATTEMPTS, LONGEST_PAUSE_S, ListingPage, Pages, Requests
@@ -42,6 +43,8 @@ __all__ = [
     "ObjectPart",
     "Pages",
     "PartRequest",
+    "Patch",
+    "PlannedPart",
     "PresignedPut",
     "Presigner",
     "Refusal",
@@ -53,6 +56,8 @@ __all__ = [
     "Source",
     "TooLarge",
     "acknowledge_at_once",
+    "patched",
+    "plan_patched_copy",
     "refusal_of",
     "upload_guard",
     "within",

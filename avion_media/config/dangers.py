@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from avion_media.common.formats import FORMATS, Family
 from avion_media.common.kernel import memory_bytes
 from avion_media.common.settings import format_size
-from avion_media.media.memory import largest_picture_bytes
 from avion_media.servers.settings import DEVELOPMENT, ServerSettings
+from mediathumbs import largest_picture_memory_bytes
 
 _MOST_FRACTION = 0.5
 _LEAST_CLAIM_S = 10.0  # longer than a pause of the garbage collector, of a busy machine, or of its network
@@ -48,7 +48,7 @@ def _dangers(config: ServerSettings) -> Iterator[str]:
         yield "SANDBOX__REQUIRE: the service also starts where the kernel does not confine decoders of untrusted files"
     if config.sandbox.budget > (has_bytes := memory_bytes()):
         yield f"SANDBOX__BUDGET is above {format_size(has_bytes)}, the memory here: the kernel may kill the service"
-    needed_bytes = largest_picture_bytes(config.upload.max_pixels, config.decoders.enabled())
+    needed_bytes = largest_picture_memory_bytes(config.upload.max_pixels, config.decoders.enabled())
     if config.sandbox.memory < needed_bytes:
         yield (
             f"SANDBOX__MEMORY is below {format_size(needed_bytes)}: pictures of UPLOAD__MAX_PIXELS are accepted, and"

@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from avion_media.backends.files import write_at
+from avion_media.common.errors import Reason, Rejected
 from avion_media.common.media import CredentialsState
-from avion_media.media.memory import picture_bytes, require_memory
 from avion_media.media.scrubber import read_manifest, state_of
-from mediascrub import Format, PictureBounds, ScrubCode, ScrubError, read_picture
-from mediathumbs import Thumbnails, ThumbnailSize, make_thumbnails, thumbnail_names, with_its_end
+from mediascrub import Format, Picture, PictureBounds, ScrubCode, ScrubError, read_picture
+from mediathumbs import Thumbnails, ThumbnailSize, make_thumbnails, picture_memory_bytes, thumbnail_names, with_its_end
 
 
 def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     view = memoryview(mmap.mmap(source, 0, prot=mmap.PROT_READ))  # until the process ends
     picture = as_it_is = read_picture(view, Format(arguments["format"]), bounds)
     require_memory(picture, arguments["max_memory_bytes"])
-    needed_bytes = picture_bytes(picture, picture.format, len(view))
+    needed_bytes = picture_memory_bytes(picture, picture.format, len(view))
     if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
         return {"needed_bytes": needed_bytes}
     picture, options = with_its_end(picture), drawing_options(arguments)
@@ -38,7 +38,7 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     except ScrubError as error:
         # Not every decoder distinguishes lack of memory from damage.
         if error.code is ScrubCode.CORRUPT and arguments["granted_bytes"] < needed_bytes:
-            raise MemoryError(error.detail) from error
+            raise Rejected(Reason.DECODER_LIMIT, error.detail) from error
         raise
     credentials = as_it_is.credentials
     if credentials is not None and picture is not as_it_is:
@@ -60,6 +60,12 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         "sha256": hashlib.sha256(original).hexdigest(),
         "credentials": state.value,
     }
+
+
+def require_memory(picture: Picture, max_memory_bytes: int) -> None:
+    """Raise `Rejected` (DECODER_LIMIT) if the decoded picture alone, in RGB, exceeds the memory."""
+    if picture.width * picture.height * 3 // picture.reduction**2 > max_memory_bytes:
+        raise Rejected(Reason.DECODER_LIMIT, f"{picture.width}x{picture.height} decoded do not fit the memory")
 
 
 def drawing_options(arguments: dict[str, Any]) -> dict[str, Any]:

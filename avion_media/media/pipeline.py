@@ -28,7 +28,6 @@ from avion_media.media.job_results import (
     read_plan,
     read_thumbnails,
 )
-from avion_media.media.memory import SOUND_BYTES, picture_bytes, poster_bytes
 from avion_media.media.plans import outside
 from avion_media.media.sandbox import Sandbox
 from avion_media.media.scrubber import read_manifest, state_of
@@ -37,7 +36,14 @@ from mediascrub import PEEK_BYTES, Credentials, Format, peek
 from mediascrub.bounds import PictureBounds, VideoBounds
 from mediascrub.movie import POSTER_S, MoviePlan
 from mediascrub.ranges import Patch, Range, joined_patches, merged, pieces, total_bytes, within
-from mediathumbs import MAX_THUMBNAIL_BYTES, ThumbnailSize, thumbnail_names
+from mediathumbs import (
+    MAX_THUMBNAIL_BYTES,
+    WAVEFORM_MEMORY_BYTES,
+    ThumbnailSize,
+    picture_memory_bytes,
+    poster_memory_bytes,
+    thumbnail_names,
+)
 from trio_sandbox import Limits, read_only
 
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
@@ -136,15 +142,14 @@ class MediaPipeline:
         sizes = self._thumbnails.sizes if fmt.shown_by_browsers else (*self._thumbnails.sizes, FULL_SIZE)
         scrubbed, manifest = (files.enter_context(open_spool()) for _ in range(2))
         outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(sizes)}
-        peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), Format(fmt.name))
+        kind, most_bytes = Format(fmt.name), self._limits.memory_bytes
+        peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), kind)
         found = await self._decoded(
             "avion_media.media.pictures:picture_job",
             {"format": fmt.name, "bounds": asdict(self._picture_bounds), "keep_credentials": keep_credentials}
             | self._wanted(sizes),
             [source.fd, scrubbed, manifest, *outputs.values()],
-            forecast_bytes=(
-                picture_bytes(peeked, Format(fmt.name), source.size_bytes) if peeked else self._limits.memory_bytes
-            ),
+            forecast_bytes=picture_memory_bytes(peeked, kind, source.size_bytes) if peeked else most_bytes,
             output_bytes=2 * source.size_bytes + MAX_THUMBNAIL_BYTES,
         )
         found = checked_picture(found, scrubbed, self._picture_bounds)
@@ -190,7 +195,7 @@ class MediaPipeline:
             "avion_media.media.sound:sound_job",
             {"format": fmt.name, "max_duration_s": max_duration_s} | self._wanted(self._thumbnails.sizes),
             [source.fd, *outputs.values()],
-            forecast_bytes=SOUND_BYTES,
+            forecast_bytes=WAVEFORM_MEMORY_BYTES,
             output_bytes=MAX_THUMBNAIL_BYTES,
         )
         facts = checked_sound(found, max_duration_s) | {"thumbnails": read_thumbnails(outputs)}
@@ -252,7 +257,7 @@ class MediaPipeline:
             "avion_media.media.poster:poster_job",
             arguments | self._wanted(self._thumbnails.sizes),
             [source.fd, *outputs.values()],
-            forecast_bytes=poster_bytes(plan.pixels),
+            forecast_bytes=poster_memory_bytes(plan.pixels),
             output_bytes=MAX_THUMBNAIL_BYTES,
         )
         return checked_poster(found, source.size_bytes, self._video_bounds)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from avion_media.media.memory import poster_bytes
 from avion_media.media.pictures import drawing_options, write_thumbnails
 from mediascrub import Format, Range, VideoBounds
+from mediathumbs import poster_memory_bytes
 from mediathumbs.poster import coded_pixels, make_poster
 
 
@@ -21,7 +21,7 @@ def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     source, *thumbnail_files = files
     video = source, Format(arguments["format"]), arguments["stream"]
     bounds = VideoBounds(**arguments["bounds"])
-    needed_bytes = poster_bytes(coded_pixels(*video, bounds))
+    needed_bytes = poster_memory_bytes(coded_pixels(*video, bounds))
     if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
         return {"needed_bytes": needed_bytes}
     key_frame = arguments["key_frame"] and Range(*arguments["key_frame"])

@@ -14,13 +14,13 @@ from avion_media.common import clock
 from avion_media.common.concurrency import first_of, results_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import instruments
-from avion_media.media.native import missing_of_system
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import open_sandbox
 from avion_media.nodes.gauges import keep_polling, limiting, of_capacity
 from avion_media.operations.setup import redis_warnings
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Limiter, Runtime
+from mediathumbs.native import missing_of_system
 from supervisors import Child
 from trio_sandbox import JobOutcome, JobReport
 from trio_telemetry import Telemetry, get_logger

@@ -13,7 +13,7 @@ import trio
 
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import FORMATS, Family, MediaFormat
-from avion_media.media.memory import picture_bytes, require_memory
+from avion_media.media.pictures import require_memory
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import REASONS, require_format
@@ -24,7 +24,7 @@ from mediascrub.movie import MoviePlan
 from mediascrub.ranges import Range
 from mediascrub.sniffing import HEAD_BYTES, sniff
 from mediascrub.sparse import Missing, SparseFile
-from mediathumbs import ThumbnailSize, vips
+from mediathumbs import ThumbnailSize, picture_memory_bytes, vips
 from mediathumbs.pictures import make_thumbnails
 from tests.unit.media.pieces import Pieces
 
@@ -96,7 +96,7 @@ _VIDEO_BOUNDS = VideoBounds(max_boxes=20_000, max_samples=200_000)
 def picture(data: bytes, fmt: Format) -> Outcome:
     """Facts, thumbnails and the scrubbed original of a picture."""
     peeked = peek(data[:PEEK_BYTES], fmt)
-    found: Outcome = {"forecast": picture_bytes(peeked, fmt, len(data)) if peeked else "unknown"}
+    found: Outcome = {"forecast": picture_memory_bytes(peeked, fmt, len(data)) if peeked else "unknown"}
     try:
         read = read_picture(memoryview(data), fmt, _PICTURE_BOUNDS)
         require_memory(read, _MAX_MEMORY_BYTES)

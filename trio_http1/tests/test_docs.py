@@ -46,7 +46,7 @@ def test_the_server_answers_and_drains(programs: tuple[Path, int]) -> None:
 
 def test_the_other_examples_run_and_all_are_typed(programs: tuple[Path, int]) -> None:
     folder, _ = programs
-    for name in ("numbers", "application"):
+    for name in ("numbers", "files", "application"):
         subprocess.run([sys.executable, f"readme_{name}.py"], cwd=folder, check=True, timeout=60)
     command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", "types", *map(str, folder.glob("*.py"))]
     subprocess.run(command, cwd=folder, check=True, timeout=120)

@@ -81,9 +81,11 @@ def test_the_requests_print_what_it_says(programs: Path) -> None:
         server.shutdown()
 
 
-def test_the_other_example_runs_and_all_are_typed(programs: Path) -> None:
+def test_the_other_examples_run_and_all_are_typed(programs: Path) -> None:
     assert _run(programs, "presigned.py").startswith("https://s3.example/bucket/incoming/1 ")
-    assert "Success" in _run(programs, "-m", "mypy", "--strict", "--cache-dir", "types", "objects.py", "presigned.py")
+    assert _run(programs, "copies.py") == "10 5242880\n"
+    files = [path.name for path in programs.glob("*.py")]
+    assert "Success" in _run(programs, "-m", "mypy", "--strict", "--cache-dir", "types", *files)
 
 
 def test_it_imports_what_it_depends_on_and_nothing_else() -> None:

@@ -7,9 +7,10 @@ from functools import partial
 
 import trio
 
-from avion_media.media.native import NativeLibrary, load_elsewhere, needed_of_wheels
+from avion_media.media.native import load_elsewhere, needed_of_wheels
 from avion_media.operations.doctor.check import Area, Check, CheckFailed, CheckStatus
 from mediathumbs import LIBRARIES_OF_SYSTEM
+from mediathumbs.native import NativeLibrary
 
 Found = dict[str, NativeLibrary]
 

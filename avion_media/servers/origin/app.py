@@ -16,13 +16,11 @@ what is measured of them.
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
+from email.utils import format_datetime
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -43,7 +41,16 @@ from avion_media.items.private.tokens import is_token
 from avion_media.servers.origin.body import RangeBody, WindowMemory
 from avion_media.servers.settings import HttpConfig
 from mediathumbs import WEBP_SUFFIX
-from trio_http1 import Request, Response
+from trio_http1 import (
+    CONDITIONS,
+    Request,
+    Response,
+    ServerTiming,
+    asked_range,
+    entity_tag,
+    failed_precondition,
+    range_applies,
+)
 from trio_telemetry import OTHER, Telemetry, get_logger
 
 METHODS = ("GET", "HEAD")
@@ -72,9 +79,6 @@ PRIVATE_THUMBNAIL = "/thumbnail/{size}/{id}/{token}"
 _PRIVATE = (PRIVATE_MEDIA, PRIVATE_CREDENTIALS, PRIVATE_THUMBNAIL)
 _ALL_CREDENTIALS = (CREDENTIALS, PRIVATE_CREDENTIALS)
 CAPABILITIES = "/capabilities"
-_ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
-_SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
-CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
 _CLIENT_GONE = 499  # as nginx calls it: the client left before there was a response
 _STORE_S = 8.0  # until the headers of a response: less than a CDN waits
 _NO_BYTES = (None, 0)  # "the last 0 bytes" cannot be asked of a store
@@ -153,16 +157,11 @@ def target_of(path: str) -> Target | None:
 def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
     """Return the validators, also for responses without a body. All replicas have the same etag, the store's."""
     return {
-        "ETag": quoted(info.etag),
+        "ETag": entity_tag(info.etag),
         "Last-Modified": format_datetime(info.last_modified.astimezone(UTC), usegmt=True),
         "Cache-Control": cache_control,
         "Accept-Ranges": "bytes",
     }
-
-
-def quoted(etag: str) -> str:
-    """Return an etag as a strong entity tag (RFC 9110, 8.8.3)."""
-    return '"' + etag.removeprefix("W/").strip('"') + '"'
 
 
 def plain(
@@ -218,66 +217,12 @@ def unsatisfiable(size_bytes: int) -> Response:
     return plain(416, "the range lies beyond the end", cache_control="no-store", headers=headers)
 
 
-def _parse_date(text: str | None) -> datetime | None:
-    """A date in any of its three forms (RFC 9110, 5.6.7); None where there is none, which is to be ignored."""
-    if text is None:
-        return None
-    try:
-        parsed = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):  # also a year or an offset of twenty digits
-        return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
-def _matches(header: str, etag: str, *, strongly: bool) -> bool:
-    """Whether a list of entity tags has this one, which is strong. ``*`` has every tag (RFC 9110, 8.8.3.2)."""
-    if header.strip() == "*":
-        return True
-    tags = _ENTITY_TAG.findall(header)
-    return etag in tags or (not strongly and f"W/{etag}" in tags)
-
-
-def failed_precondition(headers: Mapping[str, str], etag: str, last_modified: datetime) -> int | None:
-    """Return 412 or 304 if a precondition of a GET or HEAD fails, in the order of RFC 9110, 13.2.2; otherwise None."""
-    modified = last_modified.replace(microsecond=0)
-    if (if_match := headers.get("if-match")) is not None:
-        if not _matches(if_match, etag, strongly=True):
-            return 412
-    elif (since := _parse_date(headers.get("if-unmodified-since"))) is not None and modified > since:
-        return 412
-    if (if_none_match := headers.get("if-none-match")) is not None:
-        return 304 if _matches(if_none_match, etag, strongly=False) else None
-    since = _parse_date(headers.get("if-modified-since"))
-    return 304 if since is not None and modified <= since else None
-
-
-def range_applies(if_range: str | None, etag: str, last_modified: datetime) -> bool:
-    """Whether ``If-Range`` lets the ``Range`` stand: a strong match, or the exact date."""
-    if if_range is None:
-        return True
-    if if_range.lstrip().startswith(('"', "W/")):
-        return if_range.strip() == etag
-    return _parse_date(if_range) == last_modified.replace(microsecond=0)
-
-
-def forwardable_range(header: str | None) -> ByteRange | None:
-    """Return the range that the header asks for, in the form that the store takes. None stands for the whole object."""
-    match = _SINGLE_RANGE.fullmatch(header) if header else None
-    if match is None or not (match[1] or match[2]):
-        return None
-    first = int(match[1]) if match[1] else None
-    last = int(match[2]) if match[2] else None
-    if first is not None and last is not None and last < first:
-        return None
-    return first, last
-
-
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     """The first and last byte asked for; None to serve everything (no range, several, or one that is malformed).
 
     Raises RangeNotSatisfiable for a range beyond the end.
     """
-    asked = forwardable_range(header)
+    asked = asked_range(header)
     if asked is None:
         return None
     first, last = within(asked, size)
@@ -286,25 +231,8 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     return first, last
 
 
-class Timing(dict[str, float]):
-    """The seconds of each part of one response (https://www.w3.org/TR/server-timing/)."""
-
-    @contextmanager
-    def measured(self, name: str) -> Iterator[None]:
-        """Measure the block that follows. ``name`` is a constant of the code."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self[name] = time.perf_counter() - started
-
-    def header(self) -> str:
-        """The header's value, in milliseconds; empty without measurements."""
-        return ", ".join(f"{name};dur={duration_s * 1000:.1f}" for name, duration_s in self.items())
-
-
 async def observed(
-    telemetry: Telemetry, request: Request, respond: Callable[[Request, str, Timing], Awaitable[Response]]
+    telemetry: Telemetry, request: Request, respond: Callable[[Request, str, ServerTiming], Awaitable[Response]]
 ) -> Response:
     """Return the response of ``respond``, which gets the request's route. Report it by a span and a metric.
 
@@ -315,7 +243,7 @@ async def observed(
     method = request.method if request.method in METHODS else OTHER
     known: dict[str, Any] = {"http__request__method": method, "url__scheme": "http", "http__route": route}
     started = time.monotonic()
-    status, timing = 500, Timing()
+    status, timing = 500, ServerTiming()
     shown = "HTTP" if method is OTHER else method  # by the conventions
     name = shown if route is OTHER else f"{shown} {route}"
     with telemetry.span(name, kind="server", link=media_id, **known) as span:
@@ -323,7 +251,7 @@ async def observed(
             response = await respond(request, route, timing)
             status = response.status
             if header := timing.header():
-                response.headers["Server-Timing"] = header
+                response.headers["Server-ServerTiming"] = header
             return response
         except trio.Cancelled:
             status = _CLIENT_GONE
@@ -362,7 +290,7 @@ class Origin:
             response.headers.update(PRIVATE_HEADERS)
         return response
 
-    async def _respond(self, request: Request, route: str, timing: Timing) -> Response:
+    async def _respond(self, request: Request, route: str, timing: ServerTiming) -> Response:
         if route is OTHER:
             return _not_found(request.path, "no such path")
         if request.method not in METHODS:
@@ -385,7 +313,7 @@ class Origin:
             return plain(410, "this media item was deleted", cache_control=GONE)
         return await self._unless_blocked(request, target, UNCERTAIN if deleted is None else IMMUTABLE, timing)
 
-    async def _private(self, request: Request, target: Target, timing: Timing) -> Response:
+    async def _private(self, request: Request, target: Target, timing: ServerTiming) -> Response:
         """Check the token, and everything else that a private media item depends on."""
         assert isinstance(target.any_id, MediaId)
         if request.query is not None:
@@ -409,7 +337,9 @@ class Origin:
             return f"private, max-age={left_s}"
         return f"public, max-age={left_s}, s-maxage={min(left_s, int(self.cdn_max_age_s))}"
 
-    async def _unless_blocked(self, request: Request, target: Target, cache_control: str, timing: Timing) -> Response:
+    async def _unless_blocked(
+        self, request: Request, target: Target, cache_control: str, timing: ServerTiming
+    ) -> Response:
         media_id = str(target.any_id)
         try:
             with timing.measured("store"), trio.move_on_after(_STORE_S):
@@ -445,7 +375,7 @@ class Origin:
         # other origins.
         if self.config.mode != "proxy" and request.method != "HEAD" and target.route not in _ALL_CREDENTIALS:
             return await self._handed_over(target, cache_control)
-        byte_range = forwardable_range(request.headers.get("range"))
+        byte_range = asked_range(request.headers.get("range"))
         needs_facts = any(name in request.headers for name in CONDITIONS) or byte_range == _NO_BYTES
         try:
             if request.method == "HEAD" or needs_facts:
@@ -492,7 +422,7 @@ class Origin:
         """Decided by the facts alone; the body is read only when it is sent. Raises as `_object` does."""
         headers = request.headers
         info = await self.store.get().head(target.key)
-        etag = quoted(info.etag)
+        etag = entity_tag(info.etag)
         match failed_precondition(headers, etag, info.last_modified):
             case 412:
                 return plain(412, "the object is another version", cache_control="no-store")

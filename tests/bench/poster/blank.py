@@ -20,10 +20,10 @@ from PIL import Image, ImageStat
 
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import BY_EXTENSION
-from avion_media.media.memory import poster_bytes
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
+from mediathumbs import poster_memory_bytes
 from tests.unit.media.pieces import Pieces
 from trio_sandbox import JobReport
 
@@ -93,7 +93,7 @@ async def _rows(files: list[Blank], folder: Path) -> list[bool]:
             mean = await _mean_of_poster(pipeline, path)
             path.unlink()
             width, height = map(int, file.size.split("x"))
-            peak, allowed = max(each.usage.peak_rss_bytes for each in reports), poster_bytes(width * height)
+            peak, allowed = max(each.usage.peak_rss_bytes for each in reports), poster_memory_bytes(width * height)
             good.append(mean > _LEAST_MEAN and peak <= allowed)
             cpu_s = sum(each.usage.cpu_s for each in reports)
             verdict = "ok" if good[-1] else "MISSED"

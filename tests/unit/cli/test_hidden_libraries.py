@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from avion_media.cli import _COMMANDS
-from avion_media.media.native import OF_WHEELS
+from avion_media.media.native import OF_LIKENESS
 from mediathumbs import LIBRARIES_OF_SYSTEM
+from mediathumbs.native import OF_WHEELS
 from tests.unit.cli import every_command
 
 REDIS = (1, "avion-media: Redis is not available: ")
@@ -48,7 +49,11 @@ WITHOUT_SERVICES = {
     "doctor": (0, "ok "),
     "config": (0, "setting "),
 }
-DECODERS = sorted({module.partition(".")[0] for _, module, _ in OF_WHEELS.values()} | set(LIBRARIES_OF_SYSTEM.values()))
+DECODERS = sorted(
+    {entry[1].partition(".")[0] for entry in OF_WHEELS.values()}
+    | {module for _, module in OF_LIKENESS.values()}
+    | set(LIBRARIES_OF_SYSTEM.values())
+)
 CALLERS = {"upload", "import", "cache", "status", "webhooks", "tree", "chaos", "config"}
 
 # Runs in each process of Python that has its folder in PYTHONPATH, also in those that a command starts.

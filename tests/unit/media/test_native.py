@@ -12,10 +12,10 @@ import pytest
 
 from avion_media.common.formats import BY_NAME
 from avion_media.config import load
-from avion_media.media import native
+from avion_media.media.native import OF_LIKENESS, needed_of_wheels
 from avion_media.operations.doctor.check import CheckResult, CheckStatus, run_checks
 from avion_media.operations.doctor.native import load_libraries, native_checks
-from mediathumbs import LIBRARIES_OF_SYSTEM
+from mediathumbs import LIBRARIES_OF_SYSTEM, native
 
 
 async def examined(found: dict[str, native.NativeLibrary]) -> dict[str, CheckResult]:
@@ -36,7 +36,7 @@ async def test_a_missing_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LIBRARIES_OF_SYSTEM, "libturbojpeg", "libturbojpeg.so.99")
     monkeypatch.setitem(native.OF_WHEELS, "libheif", ("pillow-heif", "no_such_module", str))
     assert native.missing_of_system() == ["libturbojpeg"]
-    results = await examined({each.name: each for each in native.native_libraries()})
+    results = await examined({each.name: each for each in native.native_libraries(OF_LIKENESS)})
     missing = {name: each.status for name, each in results.items() if each.status is not CheckStatus.OK}
     assert missing == {"has libheif": CheckStatus.FAILED, "has libturbojpeg": CheckStatus.WARNING}
     assert "libturbojpeg.so.99" in results["has libturbojpeg"].detail
@@ -72,5 +72,5 @@ def test_a_library_that_a_role_needs_is_one_sentence(
 def test_a_library_of_one_format_is_needed_only_where_that_is_switched_on() -> None:
     """HEIC is an extra of the distribution, and off by default: without it nothing is missing."""
     assert "libheif" not in native.needed_of_wheels(load({}).enabled_formats())
-    assert set(native.OF_WHEELS) == set(native.needed_of_wheels(["heic", "avif"]))
+    assert {*native.OF_WHEELS, "NumPy", "PDQ"} == set(needed_of_wheels(["heic", "avif"]))
     assert set(native.OF_WHEELS) - set(native.needed_of_wheels(["png"])) == {"libheif", "libavif"}

@@ -12,9 +12,9 @@ from PIL import Image
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_EXTENSION, Family
-from avion_media.media.memory import picture_bytes
 from avion_media.media.pictures import picture_job
 from mediascrub import PEEK_BYTES, Format, PictureBounds, ScrubError, peek, read_picture
+from mediathumbs import picture_memory_bytes
 from mediathumbs.tests.made import quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"
@@ -36,11 +36,11 @@ PICTURES = sorted(
 
 def forecast(data: bytes, fmt: Format) -> int | None:
     peeked = peek(data[:PEEK_BYTES], fmt)
-    return picture_bytes(peeked, fmt, len(data)) if peeked else None
+    return picture_memory_bytes(peeked, fmt, len(data)) if peeked else None
 
 
 def needed(data: bytes, fmt: Format) -> int:
-    return picture_bytes(read_picture(memoryview(data), fmt), fmt, len(data))
+    return picture_memory_bytes(read_picture(memoryview(data), fmt), fmt, len(data))
 
 
 @pytest.mark.parametrize(("format_name", "fmt"), FORMATS)

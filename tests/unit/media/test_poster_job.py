@@ -15,9 +15,9 @@ from PIL import Image
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_EXTENSION, MP4, MediaFormat
-from avion_media.media.memory import poster_bytes
 from avion_media.media.sandbox import Sandbox, open_sandbox
 from mediascrub.bounds import VideoBounds
+from mediathumbs import poster_memory_bytes
 from tests.bench.poster.blank import Blank, make_blank
 from trio_sandbox import Limits
 
@@ -145,4 +145,4 @@ async def test_a_long_search_takes_no_more_memory_than_a_short_one(sandbox: Sand
     """Held frames of 25 samples would be 300 MB. Larger and deeper ones: `python -m tests.bench.poster.blank`."""
     path = tmp_path / "blank.mp4"
     make_blank(path, Blank("4k", "3840x2160", 6, ("-c:v", "libx264", "-preset", "ultrafast"), rate=4))
-    assert not _is_black(await _poster(sandbox, path, granted_bytes=poster_bytes(3840 * 2160)))
+    assert not _is_black(await _poster(sandbox, path, granted_bytes=poster_memory_bytes(3840 * 2160)))

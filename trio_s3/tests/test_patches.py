@@ -5,15 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.backends.store.patch_copy import (
-    MAX_COPIED_PART_BYTES,
-    MAX_SENT_PART_BYTES,
-    MIN_PART_BYTES,
-    Patch,
-    PlannedPart,
-    patched,
-    plan_parts,
-)
+from trio_s3 import Patch, PlannedPart, patched, plan_patched_copy
+from trio_s3.patches import MAX_COPIED_PART_BYTES, MAX_SENT_PART_BYTES, MIN_PART_BYTES
 
 MEBIBYTE = 1 << 20
 
@@ -29,7 +22,7 @@ def sizes_and_patches(draw: st.DrawFn) -> tuple[int, list[Patch]]:
 @given(sizes_and_patches())
 def test_parts_cover_the_object_and_obey_the_bounds(case: tuple[int, list[Patch]]) -> None:
     size, patches = case
-    parts = plan_parts(size, patches)
+    parts = plan_patched_copy(size, patches)
 
     assert [part.start for part in parts] == [0, *(part.end for part in parts)][: len(parts)]
     assert (parts[-1].end if parts else 0) == size
@@ -44,23 +37,23 @@ def test_parts_cover_the_object_and_obey_the_bounds(case: tuple[int, list[Patch]
 @given(sizes_and_patches())
 def test_no_more_is_sent_than_a_part_around_each_patch(case: tuple[int, list[Patch]]) -> None:
     size, patches = case
-    sent = sum(part.size_bytes for part in plan_parts(size, patches) if part.sent)
+    sent = sum(part.size_bytes for part in plan_patched_copy(size, patches) if part.sent)
 
     assert sent <= sum(len(data) + 2 * MIN_PART_BYTES for _, data in patches)
 
 
 def test_an_index_at_the_end_of_a_gigabyte_costs_only_itself() -> None:
     size = 1 << 30
-    parts = plan_parts(size, [(size - 1000, b"x" * 500)])
+    parts = plan_patched_copy(size, [(size - 1000, b"x" * 500)])
 
     assert parts[-1] == PlannedPart(size - 1000, size, sent=True)
     assert not any(part.sent for part in parts[:-1])
 
 
 def test_a_small_object_is_one_part() -> None:
-    assert plan_parts(4 * MEBIBYTE, [(10, b"x")]) == [PlannedPart(0, 4 * MEBIBYTE, sent=True)]
-    assert plan_parts(4 * MEBIBYTE, []) == [PlannedPart(0, 4 * MEBIBYTE, sent=False)]
-    assert plan_parts(0, []) == []
+    assert plan_patched_copy(4 * MEBIBYTE, [(10, b"x")]) == [PlannedPart(0, 4 * MEBIBYTE, sent=True)]
+    assert plan_patched_copy(4 * MEBIBYTE, []) == [PlannedPart(0, 4 * MEBIBYTE, sent=False)]
+    assert plan_patched_copy(0, []) == []
 
 
 def test_patches_are_laid_over_what_of_them_falls_into_the_part() -> None:

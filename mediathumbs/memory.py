@@ -1,11 +1,10 @@
-"""How much memory a job can take, in bytes. The sandbox grants it before the job starts."""
+"""How much memory a process can take to read a file, to scrub it and to draw it: bytes to grant it beforehand."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from avion_media.common.errors import Reason, Rejected
-from mediascrub import Format, Peek, Picture
+from mediascrub import Format, Peek
 
 # Measured at 48 and 67 million pixels as growth of the address space.
 _BYTES_PER_PIXEL = {
@@ -27,28 +26,22 @@ _POSTER_BASE_BYTES = 128 << 20
 _POSTER_BYTES_PER_PIXEL = 24
 
 
-def picture_bytes(facts: Peek, fmt: Format, file_bytes: int) -> int:
-    """Return the maximum memory of a job with this picture: decode, thumbnails and scrub of the file."""
+def picture_memory_bytes(facts: Peek, fmt: Format, file_bytes: int) -> int:
+    """Return the maximum memory for this picture: decode, thumbnails and scrub of the file."""
     per_pixel = _WHOLE_BYTES_PER_PIXEL[fmt] if facts.whole else _BYTES_PER_PIXEL[fmt]
     return _BASE_BYTES + _COPIES * file_bytes + facts.width * facts.height * per_pixel
 
 
-def largest_picture_bytes(max_pixels: int, formats: Collection[str]) -> int:
+def largest_picture_memory_bytes(max_pixels: int, formats: Collection[str]) -> int:
     """Return how much memory a picture of so many pixels may need, in the most expensive of these formats."""
     most = max((cost for fmt, cost in (_BYTES_PER_PIXEL | _WHOLE_BYTES_PER_PIXEL).items() if fmt in formats), default=0)
     return _BASE_BYTES + most * max_pixels
 
 
-def poster_bytes(pixels: int) -> int:
+def poster_memory_bytes(pixels: int) -> int:
     """Return how much memory a poster may need, thumbnails included, if a coded frame has so many pixels."""
     return _POSTER_BASE_BYTES + _POSTER_BYTES_PER_PIXEL * pixels
 
 
-SOUND_BYTES = _POSTER_BASE_BYTES
+WAVEFORM_MEMORY_BYTES = _POSTER_BASE_BYTES
 """How much memory a waveform may need, decoder and thumbnails included."""
-
-
-def require_memory(picture: Picture, max_memory_bytes: int) -> None:
-    """Raise `Rejected` (DECODER_LIMIT) if the decoded picture alone, in RGB, exceeds the memory."""
-    if picture.width * picture.height * 3 // picture.reduction**2 > max_memory_bytes:
-        raise Rejected(Reason.DECODER_LIMIT, f"{picture.width}x{picture.height} decoded do not fit the memory")

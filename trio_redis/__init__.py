@@ -21,7 +21,7 @@ of its logger ``coredis`` to CRITICAL: it logs a traceback for each failed conne
 """
 
 from trio_redis.client import Redis, open_redis
-from trio_redis.concurrency import Backoff
+from trio_redis.concurrency import Backoff, run_all
 from trio_redis.connection import Argument, Channels, Reply, as_map, as_text
 from trio_redis.directory import Availability
 from trio_redis.errors import Errors, LockLost, RedisError, RedisFull, RedisRefused, RedisUnavailable
@@ -55,4 +55,5 @@ __all__ = [
     "load_script",
     "open_redis",
     "read_redis_url",
+    "run_all",
 ]

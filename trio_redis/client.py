@@ -12,7 +12,7 @@ from typing import TypeVar
 import trio
 from coredis import exceptions as refusals
 
-from trio_redis.concurrency import Backoff, results_of
+from trio_redis.concurrency import Backoff, run_all
 from trio_redis.connection import (
     ANY,
     DEPOSED,
@@ -168,7 +168,7 @@ class Redis:
         if not await self.is_cluster():
             values: list[bytes | None] = await self.execute("MGET", *keys)
             return values
-        return await results_of([partial(self.execute, "GET", key) for key in keys], len(keys))
+        return await run_all([partial(self.execute, "GET", key) for key in keys], len(keys))
 
     async def info(self, section: str = "default") -> dict[str, dict[str, str]]:
         """Return what INFO reports of each server, by address. Errors as in `execute`."""
@@ -219,7 +219,7 @@ class Redis:
             reply = await self.run(script, group, (*args, *(part for key in group for part in of_each(key))))
             found.update(zip(group, split(reply), strict=False))
 
-        await results_of([partial(run, group) for group in await self.grouped(keys, most)], at_once)
+        await run_all([partial(run, group) for group in await self.grouped(keys, most)], at_once)
         return found
 
     async def run(
@@ -354,7 +354,7 @@ class Redis:
             self._directory.answered(node, command[0])
             return str(node.address), reply
 
-        return dict(await results_of([partial(ask, node) for node in topology.nodes], len(topology.nodes)))
+        return dict(await run_all([partial(ask, node) for node in topology.nodes], len(topology.nodes)))
 
     async def _located(self, command: Argument) -> Topology:
         topology = self._directory.topology

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any
 
 import trio
-
-T = TypeVar("T")
 
 
 class Backoff:
@@ -44,7 +43,7 @@ class Backoff:
         self.pause_s = self._until = 0.0
 
 
-async def results_of(calls: Sequence[Callable[[], Awaitable[T]]], at_once: int) -> list[T]:
+async def run_all(calls: Sequence[Callable[[], Awaitable[Any]]], at_once: int = sys.maxsize) -> list[Any]:
     """Run all calls, at most ``at_once`` at the same time, and return their results in order.
 
     The first error cancels the rest. It or a cancel is raised itself, not in an exception group, because for the caller
@@ -52,7 +51,7 @@ async def results_of(calls: Sequence[Callable[[], Awaitable[T]]], at_once: int) 
     """
     if len(calls) == 1:
         return [await calls[0]()]
-    results: dict[int, T] = {}
+    results: dict[int, Any] = {}
     failures: list[Exception] = []
     todo = iter(enumerate(calls))
 

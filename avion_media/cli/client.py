@@ -24,7 +24,6 @@ import trio
 from pydantic import SecretStr
 
 from avion_media.cli.problems import CommandFailed, UsageError
-from avion_media.common.concurrency import in_turn, run_all
 from avion_media.common.credentials import read_tokens
 from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
@@ -37,7 +36,7 @@ from avion_media.media.scrubber import known_format
 from avion_media.servers.settings import AdminConfig, ClientConfig
 from mediascrub import HEAD_BYTES, sniff
 from trio_grpc import CallError, CallOptions, Code, ConnectionEnded, open_channel
-from trio_redis import Backoff
+from trio_redis import Backoff, run_all
 
 _CHUNK_BYTES = 256 << 10
 _CALL_S = 15.0
@@ -321,7 +320,7 @@ class Client:
                 return
             if round_:
                 await trio.sleep(pause.failed())
-            await in_turn([partial(self._send_part, path, part, stalls) for part in missing], _PARTS_AT_ONCE)
+            await run_all([partial(self._send_part, path, part, stalls) for part in missing], _PARTS_AT_ONCE)
         if await self._missing(begun):
             raise CommandFailed(
                 f"{path}: not all parts could be stored; go on later with `avion-media upload --resume`"

@@ -31,7 +31,6 @@ from avion_media.cli.output import console, json_option, load_config, print_json
 from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.cli.resources import act
 from avion_media.common import keys
-from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Dependency, Rejected, Unavailable
 from avion_media.common.formats import MediaFormat, by_filename
 from avion_media.common.ids import MediaId, new_media_id
@@ -45,6 +44,7 @@ from avion_media.process.runtime import Runtime, guard_of
 from avion_media.servers.api.validation import BadRequest, check_upload_request
 from guarded_fetch import InvalidUrl, parse_remote_url
 from mediascrub import HEAD_BYTES, sniff
+from trio_redis import run_all
 
 _WAIT_S: Final = 900.0  # for one media item to be processed, perhaps in several attempts
 _URL_SCHEMES: Final = ("http://", "https://")

@@ -1,53 +1,14 @@
-"""Runs a few calls concurrently, as one step; reads once for many; limits a rate."""
+"""Runs calls until one has ended; reads once for many; limits a rate. See also `trio_redis.run_all`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
 import trio
 
 T = TypeVar("T")
 Call = Callable[[], Awaitable[object]]
-
-
-async def run_all(calls: list[Call]) -> None:
-    """Run all calls at once; return when the last has ended.
-
-    The first error cancels the rest. It or a cancel is raised itself, not in an exception group, because for the caller
-    the calls are one step.
-    """
-    failures: list[Exception] = []
-
-    async def run(call: Call, scope: trio.CancelScope) -> None:
-        try:
-            await call()
-        except Exception as error:  # noqa: BLE001 - raised again below, by the caller's own task
-            failures.append(error)
-            scope.cancel()
-
-    try:
-        async with trio.open_nursery() as nursery:
-            for call in calls:
-                nursery.start_soon(run, call, nursery.cancel_scope)
-    except BaseExceptionGroup as group:
-        if group.split(trio.Cancelled)[1] is None:
-            await trio.lowlevel.checkpoint_if_cancelled()  # one Cancelled: a caller that catches it catches no group
-        raise
-    if failures:
-        raise failures[0]
-
-
-async def results_of(*calls: Call) -> list[Any]:
-    """Run all calls at once, and return their results. Errors and cancels as with `run_all`."""
-    results: list[Any] = [None] * len(calls)
-
-    async def keep(index: int) -> None:
-        results[index] = await calls[index]()
-
-    await run_all([partial(keep, index) for index in range(len(calls))])
-    return results
 
 
 async def first_of(*calls: Call) -> None:
@@ -60,20 +21,6 @@ async def first_of(*calls: Call) -> None:
 
         for call in calls:
             nursery.start_soon(run, call)
-
-
-async def in_turn(calls: Sequence[Call], at_once: int) -> None:
-    """Run all calls, at most ``at_once`` at the same time. Errors and cancels as with `run_all`."""
-    if len(calls) == 1:
-        await calls[0]()
-        return
-    todo = iter(calls)
-
-    async def work() -> None:
-        for call in todo:
-            await call()
-
-    await run_all([work] * min(at_once, len(calls)))
 
 
 async def take(limiter: trio.CapacityLimiter) -> None:

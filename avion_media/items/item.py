@@ -27,7 +27,6 @@ from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
 from avion_media.backends.store.contents import find, stored_sizes
 from avion_media.common import keys
-from avion_media.common.concurrency import run_all
 from avion_media.common.errors import (
     RETRYABLE,
     DespiteUnreadable,
@@ -58,6 +57,7 @@ from avion_media.items.owners import OwnerIndex
 from avion_media.items.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.events import DEFAULT_MAX_ENTRIES
 from mediathumbs import WEBP_SUFFIX, ThumbnailSize
+from trio_redis import run_all
 from trio_telemetry import NO_TELEMETRY, Telemetry
 
 PURGED_SIZES: Final = "sizes"

@@ -20,11 +20,11 @@ from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.contents import remove_below
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
-from avion_media.common.concurrency import run_all
 from avion_media.common.ids import MEDIA_ID_PATTERN, MediaId, parse_media_id, time_prefix, unix_ms_of
 from avion_media.common.media import is_owner
 from avion_media.common.records import CustomRecord, Record
 from avion_media.common.resources import ResourceSlot
+from trio_redis import run_all
 
 E = TypeVar("E")
 

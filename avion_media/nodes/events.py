@@ -8,7 +8,7 @@ from functools import partial
 import trio
 
 from avion_media.backends.redis import Lock, LockLost, Seats
-from avion_media.common.concurrency import first_of, run_all
+from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Unavailable
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.common.telemetry import instruments
@@ -17,6 +17,7 @@ from avion_media.nodes import group
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Runtime
 from supervisors import Child, Supervisor, Worker
+from trio_redis import run_all
 from trio_telemetry import bind_path, get_logger
 
 _BLOCK_S = 20.0  # idle readers cost Redis next to nothing

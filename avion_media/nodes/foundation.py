@@ -11,7 +11,7 @@ import trio
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
 from avion_media.common import clock
-from avion_media.common.concurrency import first_of, results_of
+from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import instruments
 from avion_media.media.pipeline import MediaPipeline, preload_for
@@ -22,6 +22,7 @@ from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Limiter, Runtime
 from mediathumbs.native import missing_of_system
 from supervisors import Child
+from trio_redis import run_all
 from trio_sandbox import JobOutcome, JobReport
 from trio_telemetry import Telemetry, get_logger
 
@@ -59,7 +60,7 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
     async def keep_pinging() -> None:
         while True:  # a regular call notices an outage, and its end, also when there is no work
             try:
-                _, now = await results_of(redis.ping, partial(redis.execute, "TIME"))
+                _, now = await run_all([redis.ping, partial(redis.execute, "TIME")])
                 runtime.readiness.note_answer(Dependency.REDIS)
                 clock.follow(*now)
                 await durability.check(redis)

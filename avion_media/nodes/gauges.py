@@ -21,7 +21,6 @@ from avion_media.backends.queue import QueueKeys, QueueStats, TaskQueue
 from avion_media.backends.queue.attempts import outcomes
 from avion_media.backends.queue.history import QueueSample, Sample
 from avion_media.backends.redis import Redis, RedisRefused, as_map
-from avion_media.common.concurrency import results_of
 from avion_media.common.errors import Unavailable
 from avion_media.common.records import RECORDS, UNREADABLE, JsonRecord
 from avion_media.common.tasks import DROP_DELETED
@@ -36,6 +35,7 @@ from avion_media.process.runtime import FleetStatistics, Limiter, Runtime
 from avion_media.process.tree import lasting_nodes
 from avion_media.workers.sweep import STORED_KINDS
 from supervisors import State, Supervisor
+from trio_redis import run_all
 from trio_telemetry import Instrument, get_logger
 
 _log = get_logger(path="telemetry")
@@ -134,10 +134,8 @@ async def _keep_sampling(runtime: Runtime) -> None:
 
 async def _sample(runtime: Runtime) -> None:
     observed = runtime.observed
-    _, found = await results_of(
-        partial(_announce, runtime),
-        partial(read_fleet_statistics, runtime.redis, runtime.items.queues, runtime.items.events, _COUNTED_S),
-    )
+    count = partial(read_fleet_statistics, runtime.redis, runtime.items.queues, runtime.items.events, _COUNTED_S)
+    _, found = await run_all([partial(_announce, runtime), count])
     if found.memory_use >= 1 > observed.fleet.memory_use:
         _log.warning("redis.full", memory_use=round(found.memory_use, 3))
     observed.fleet = found

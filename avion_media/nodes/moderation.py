@@ -8,12 +8,11 @@ from functools import partial
 import trio
 
 from avion_media.backends.redis import Channels, Redis
-from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Unavailable
 from avion_media.items.moderation import CHANNEL, Moderation
 from avion_media.process.runtime import Observed, Runtime
 from supervisors import Child
-from trio_redis import Backoff
+from trio_redis import Backoff, run_all
 from trio_telemetry import get_logger
 
 MODERATED = frozenset({"grpc", "http", "processing", "cache"})

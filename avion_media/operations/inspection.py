@@ -19,7 +19,7 @@ from avion_media.backends.remote import breaker_state
 from avion_media.backends.store import ObjectStore
 from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
-from avion_media.common.concurrency import RateLimiter, in_turn
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import DespiteUnreadable, ObjectMissing
 from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, remote_id_for
 from avion_media.common.media import in_all_formats
@@ -32,6 +32,7 @@ from avion_media.items.item import Items
 from avion_media.items.moderation import Block, BlockState, ModerationRecords, waits
 from avion_media.items.private.revocations import Revocations
 from guarded_fetch import InvalidUrl, parse_remote_url
+from trio_redis import run_all
 
 _UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
 _REQUESTS_PER_SECOND = 100.0
@@ -268,7 +269,7 @@ async def _objects(items: Items, any_id: AnyId) -> list[dict[str, Any]]:
             }
 
     possible = [*keys.all_of(any_id, in_all_formats(sorted(sizes))), *evidence]
-    await in_turn([partial(look_at, key) for key in possible], _AT_ONCE)
+    await run_all([partial(look_at, key) for key in possible], _AT_ONCE)
     return [found[key] for key in possible if key in found]
 
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from avion_media.backends.queue import DEFAULT_RATE
-from avion_media.common.concurrency import in_turn
 from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.media import is_owner
 from avion_media.operations.audit import AuditEntry
 from avion_media.process.runtime import Runtime
+from trio_redis import run_all
 
 _SHOWN: Final = 3  # problems in a sentence
 
@@ -180,7 +180,7 @@ def each(step: Step, at_once: int = 1) -> Perform:
             except (Refused, InvalidId) as error:
                 problems[target] = error
 
-        await in_turn([partial(take, target) for target in order.targets], at_once)
+        await run_all([partial(take, target) for target in order.targets], at_once)
         return Outcome(done, problems)
 
     return perform

@@ -18,7 +18,6 @@ import trio
 from avion_media.backends.queue import Lease, TaskQueue
 from avion_media.backends.queue.attempts import Attempt
 from avion_media.common.clock import now_s
-from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.common.tasks import TaskHandler
 from avion_media.workers.bulk import BulkRunner
@@ -34,7 +33,7 @@ from avion_media.workers.decision import (
 )
 from avion_media.workers.observed_attempt import AttemptEnd, observed_attempt
 from supervisors import Child, DynamicSupervisor, Node, NotRunning, Worker
-from trio_redis import Backoff
+from trio_redis import Backoff, run_all
 from trio_telemetry import Telemetry, bind_path, get_logger
 
 _LOOK_S = 0.5  # how long one read waits until it looks for tasks of workers that stand still

@@ -10,7 +10,6 @@ from functools import partial
 from avion_media.backends.files import SpooledSource, open_spool
 from avion_media.backends.store import ObjectInfo, TooLarge
 from avion_media.common import keys
-from avion_media.common.concurrency import results_of
 from avion_media.common.errors import (
     SERVICE_FAULTS,
     Dependency,
@@ -40,6 +39,7 @@ from avion_media.media.scrubber import require_format
 from avion_media.workers.processor import Processor, open_stored, original_writer, whole_bytes
 from mediascrub import HEAD_BYTES, sniff
 from mediascrub.ranges import Range
+from trio_redis import run_all
 
 _Upload = tuple[ObjectInfo, MediaSource]
 
@@ -59,11 +59,12 @@ class ProcessMedia(TaskHandler):
             await self._processor.regenerate(task, media_id, ensure_lease)
             return
         with ExitStack() as files:
-            screening, published, upload = await results_of(  # at once: three requests take as long as one
+            beginning = (
                 partial(self._moderation.begin, media_id, task, PROCESSING_QUEUE),
                 partial(items.published, media_id),
                 partial(self._upload_of, media_id, files),
             )
+            screening, published, upload = await run_all(beginning)  # three requests take as long as one
             facts = None if published is None else published.facts
             status = await items.statuses.get(str(media_id))
             if status is not None and status.state is State.DELETED:

@@ -21,7 +21,6 @@ import trio
 
 from avion_media.backends.redis import open_redis
 from avion_media.backends.store import ObjectStore
-from avion_media.common.concurrency import in_turn
 from avion_media.common.formats import JPEG
 from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import DROP_DELETED, State, Status
@@ -36,6 +35,7 @@ from avion_media.servers.api.statuses import Watchers
 from supervisors import Supervisor
 from tests.scale.costs import server_cpu_s
 from tests.services import redis_server
+from trio_redis import run_all
 from trio_telemetry import silence_logging
 
 FLEET = 300
@@ -142,7 +142,7 @@ async def _least(client: Any, call: Callable[[int], Awaitable[object]], *, at_on
     costs = []
     for _ in range(ROUNDS):
         before = server_cpu_s(client)
-        await in_turn([partial(call, number) for number in range(CALLS)], at_once)
+        await run_all([partial(call, number) for number in range(CALLS)], at_once)
         costs.append((server_cpu_s(client) - before) / CALLS)
     return min(costs)
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_redis.concurrency import Backoff, results_of
+from trio_redis.concurrency import Backoff, run_all
 
 Call: TypeAlias = Callable[[], Awaitable[object]]
 
@@ -24,10 +24,10 @@ async def test_results_come_in_the_order_of_the_calls(autojump_clock: MockClock)
         await trio.sleep(3 - number)
         return number
 
-    assert await results_of([partial(late, number) for number in range(3)], 3) == [0, 1, 2]
+    assert await run_all([partial(late, number) for number in range(3)], 3) == [0, 1, 2]
     assert trio.current_time() == pytest.approx(3.0)
-    assert await results_of([partial(late, 1)], 3) == [1]
-    empty: list[int] = await results_of([], 3)
+    assert await run_all([partial(late, 1)], 3) == [1]
+    empty: list[int] = await run_all([], 3)
     assert empty == []
 
 
@@ -35,7 +35,7 @@ async def test_an_error_comes_alone_and_cancels_the_rest() -> None:
     error = ValueError("the first")
     calls: list[Call] = [trio.sleep_forever, partial(_raise, error), trio.sleep_forever]
     with pytest.raises(ValueError, match="the first") as caught:
-        await results_of(calls, 3)
+        await run_all(calls, 3)
     assert caught.value is error
 
 
@@ -45,7 +45,7 @@ async def test_a_cancel_comes_alone(calls: int) -> None:
 
     async def step() -> None:
         try:
-            await results_of([trio.sleep_forever] * calls, 3)
+            await run_all([trio.sleep_forever] * calls, 3)
         except BaseException as error:
             seen.append(error)
             raise
@@ -60,7 +60,7 @@ async def test_a_cancel_comes_alone(calls: int) -> None:
 async def test_an_interruption_is_not_taken_for_a_cancel() -> None:
     calls: list[Call] = [trio.sleep_forever, partial(_raise, KeyboardInterrupt())]
     with pytest.raises(BaseExceptionGroup) as caught:
-        await results_of(calls, 2)
+        await run_all(calls, 2)
     assert caught.value.split(KeyboardInterrupt)[0] is not None
 
 
@@ -74,7 +74,7 @@ async def test_only_so_many_run_at_once(autojump_clock: MockClock) -> None:
         await trio.sleep(1)
         running -= 1
 
-    await results_of([call] * 7, 3)
+    await run_all([call] * 7, 3)
     assert most == 3
     assert trio.current_time() == pytest.approx(3.0)
 

@@ -13,8 +13,8 @@ import trio
 
 from avion_media.backends.store.errors import UploadMissing
 from avion_media.backends.store.store import ObjectStore
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, MediaError, PreconditionFailed, SourceReplaced, Unavailable
+from trio_redis import run_all
 from trio_s3 import PartRequest, Patch, PlannedPart, patched, plan_patched_copy
 from trio_telemetry import get_logger
 
@@ -107,7 +107,7 @@ class _PatchCopy:
             etags[number] = await (self._send if part.sent else self._copy)(upload_id, number, part)
 
         try:
-            await in_turn([partial(write, *each) for each in enumerate(parts, start=1)], _PARTS_AT_ONCE)
+            await run_all([partial(write, *each) for each in enumerate(parts, start=1)], _PARTS_AT_ONCE)
             return await uploads.complete(self.target_key, upload_id, etags, only_if_absent=self.only_if_absent)
         except UploadMissing:  # it vanished, or the reply to its completion was lost: all of this can be repeated
             raise Unavailable(Dependency.STORE, f"the upload to {self.target_key} is gone") from None

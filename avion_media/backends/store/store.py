@@ -15,8 +15,8 @@ from avion_media.backends.store.calls import CALLS, VISITORS, StoreCalls
 from avion_media.backends.store.errors import RangeNotSatisfiable, TooLarge
 from avion_media.backends.store.facts import headers_of
 from avion_media.backends.store.multipart import MultipartUploads
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from trio_redis import run_all
 from trio_s3 import (
     META,
     ByteRange,
@@ -189,7 +189,7 @@ class ObjectStore:
             byte_range = (offset, offset + length - 1)
             await self._get(PartRequest(key, byte_range, etag, length, file=(fd, offset)))
 
-        await in_turn([partial(fetch, *each) for each in ranges if each[1] > 0], _RANGES_AT_ONCE)
+        await run_all([partial(fetch, *each) for each in ranges if each[1] > 0], _RANGES_AT_ONCE)
 
     async def _get(self, wanted: PartRequest, limiter: str = CALLS) -> ObjectPart:
         """GetObject. A read for a visitor does not wait for the calls of workers. A cancel returns once nothing can

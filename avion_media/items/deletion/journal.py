@@ -29,13 +29,13 @@ from pydantic import BeforeValidator
 
 from avion_media.backends.store import ListedObject, ObjectStore
 from avion_media.common.clock import utc_now
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import base32, time_prefix, unix_ms_of
 from avion_media.common.keys import DELETION_JOURNAL_PREFIX, UNREADABLE_JOURNAL_PREFIX, behind
 from avion_media.common.records import JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.deletion.records import Mark, Undelete
+from trio_redis import run_all
 
 _KEPT_AFTER_DUE = timedelta(days=7)  # a loss of Redis is detected within seconds, and repaired by operators within days
 # An undelete outlives its deletion, which a prune may have written again just before it was undone.
@@ -159,7 +159,7 @@ class DeletionJournal:
             with suppress(ObjectMissing):
                 bodies[key] = await self._store.get().read(key, max_bytes=_MAX_BYTES)
 
-        await in_turn([partial(read, each) for each in keys], _READ_AT_ONCE)
+        await run_all([partial(read, each) for each in keys], _READ_AT_ONCE)
         return bodies
 
     async def _parse(self, key: str, body: bytes) -> list[JournalEntry]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Deferred
 from avion_media.common.ids import UnknownFormat, parse_any_id
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
@@ -17,6 +16,7 @@ from avion_media.common.telemetry import instruments
 from avion_media.items.deletion.notices import Notice
 from avion_media.items.deletion.records import Mark, generation_of
 from avion_media.items.deletion.replay import JournalReplay
+from trio_redis import run_all
 from trio_telemetry import get_logger
 
 _AT_ONCE = 16
@@ -49,7 +49,7 @@ async def _not_of(replay: JournalReplay, media_ids: Sequence[str], owner: str) -
         if found != owner:
             others.add(media_id)
 
-    await in_turn([partial(look, each) for each in dict.fromkeys(media_ids)], _AT_ONCE)
+    await run_all([partial(look, each) for each in dict.fromkeys(media_ids)], _AT_ONCE)
     records = await replay.records.get_many(list(others))
     removed = {media_id for media_id, record in records.items() if record.is_removed}
     return [each for each in dict.fromkeys(media_ids) if each in others - removed]
@@ -114,7 +114,7 @@ class NoticeHandler:
         marks = await self._replay.with_complete_records(notice.media_ids, partial(self._delete, notice))
         # Not only fresh ones: the replica that marked a media item may have crashed before this step.
         purge = self._items.purge
-        await in_turn([partial(purge, each.media_id, f"dropped.{each.generation}") for each in marks], _AT_ONCE)
+        await run_all([partial(purge, each.media_id, f"dropped.{each.generation}") for each in marks], _AT_ONCE)
 
     async def _delete(self, notice: Notice) -> list[Mark]:
         marks = await self._records.mark(

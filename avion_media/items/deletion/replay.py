@@ -26,7 +26,6 @@ from typing import TypeVar
 import trio
 
 from avion_media.backends.redis import Argument, Lock, Reply, Script
-from avion_media.common.concurrency import run_all
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.tasks import DELETE_QUEUE, Status
 from avion_media.items.deletion import scripts
@@ -36,6 +35,7 @@ from avion_media.items.deletion.records import BUCKETS, DeletionRecords, Mark, c
 from avion_media.items.item import Items
 from avion_media.items.private.revocations import LOOK_UP, Revocation, Revocations, revocation_key
 from avion_media.items.state.status_store import deletion_key, effective_status, status_key
+from trio_redis import run_all
 from trio_telemetry import get_logger
 
 _LOCK = "media_deletion_replay"  # one replica replays, the others wait

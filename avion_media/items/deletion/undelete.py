@@ -9,13 +9,13 @@ from functools import partial
 
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import DespiteUnreadable
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.items.deletion.journal import DeletionJournal
 from avion_media.items.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Undelete
 from avion_media.items.deletion.replay import JournalReplay
+from trio_redis import run_all
 
 _AT_ONCE = 16
 
@@ -80,14 +80,14 @@ async def _undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str
         elif uploaded or (status is not None and not status.state.final):
             unfinished.append(media_id)
 
-    await in_turn([partial(check, *each) for each in statuses.items()], _AT_ONCE)
+    await run_all([partial(check, *each) for each in statuses.items()], _AT_ONCE)
     possible = {media_id: found[media_id].generation for media_id in statuses if outcome[media_id] is None}
     if not possible:
         return outcome
     issued = await records.issue_undelete()
     # Because of the deletion, the fetch of a remote media item could not publish how it ended. The store has the truth.
     stale = [each for each in unfinished if each in possible and not isinstance(names[each], MediaId)]
-    await in_turn([partial(stored.forget, each) for each in stale], _AT_ONCE)
+    await run_all([partial(stored.forget, each) for each in stale], _AT_ONCE)
     undeleted = await records.undelete(possible, issued)
     await journal.write_undeletes(undeleted, issued)
     outcome.update(dict.fromkeys(possible.keys() - undeleted.keys(), _TOO_LATE))
@@ -95,7 +95,7 @@ async def _undelete(replay: JournalReplay, any_ids: Sequence[AnyId]) -> dict[str
     # nothing would be queued. If that task has not ended yet, the new one is one attempt more, which is harmless.
     queue = items.queues[PROCESSING_QUEUE]
     again = [each for each in unfinished if each in undeleted and isinstance(names[each], MediaId)]
-    await in_turn([partial(queue.enqueue, processing_fields(each)) for each in again], _AT_ONCE)
+    await run_all([partial(queue.enqueue, processing_fields(each)) for each in again], _AT_ONCE)
     return outcome
 
 

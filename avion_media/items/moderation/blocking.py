@@ -33,7 +33,6 @@ from avion_media.backends.redis import Lock
 from avion_media.backends.store import ObjectInfo, TooLarge, stored_facts
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import (
     Dependency,
     MediaError,
@@ -64,6 +63,7 @@ from avion_media.items.moderation.records import (
     now,
     write_block,
 )
+from trio_redis import run_all
 from trio_telemetry import get_logger
 
 MAX_NOTE = 1000  # characters
@@ -473,7 +473,7 @@ class Blocking:
             copies.append(str(candidate.any_id))  # also one that the store does not return: its block is tried again
 
         found = await self._items.copies.candidates(hashes, block.size_bytes)
-        await in_turn([partial(check, each) for each in found if str(each.any_id) != block.media_id], _AT_ONCE)
+        await run_all([partial(check, each) for each in found if str(each.any_id) != block.media_id], _AT_ONCE)
         return copies
 
     # -- its end
@@ -569,6 +569,6 @@ async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None
             _log.warning("moderation.failed", media_id=media_id, problem=str(error), exc_info=None if known else error)
             failed.append(media_id)
 
-    await in_turn([partial(try_one, each) for each in media_ids], at_once)
+    await run_all([partial(try_one, each) for each in media_ids], at_once)
     if failed:
         raise Unavailable(Dependency.OBJECT, f"{len(failed)} media items failed, first {failed[0]}")

@@ -16,13 +16,13 @@ import trio
 
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import MediaError, ObjectMissing
 from avion_media.common.records import JsonRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.moderation.lists import Changes
 from avion_media.items.moderation.records import now
 from guarded_fetch import InvalidUrl, address_of, covers, normal_host
+from trio_redis import run_all
 
 EXACTLY = "="
 """Begins the name of a block that covers no names below its host."""
@@ -144,7 +144,7 @@ class BlockedHosts:
             else:
                 found[_order(each)] = BLOCKED_HOST.read_or_skip(raw, _key(each.name)) or each
 
-        await in_turn([partial(read, each) for each in page if each.by != SETTINGS], _AT_ONCE)
+        await run_all([partial(read, each) for each in page if each.by != SETTINGS], _AT_ONCE)
         return list(found.values()), next_page
 
     async def covering(self, host: str) -> Sequence[BlockedHost]:

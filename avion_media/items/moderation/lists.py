@@ -30,7 +30,6 @@ from avion_media.backends.redis import Redis, as_text
 from avion_media.backends.store import ListedObject, ObjectStore, TooLarge
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.moderation.entries import (
@@ -43,6 +42,7 @@ from avion_media.items.moderation.entries import (
     parse_list,
 )
 from avion_media.items.moderation.records import ModerationRecords
+from trio_redis import run_all
 from trio_telemetry import get_logger
 
 MATCH_DAYS: Final = 30
@@ -335,7 +335,7 @@ class Blocklists:
             _log_malformed(key, [each for each in read if not isinstance(each, Entry)])
 
         one_at_a_time = trio.Lock()  # several such threads would leave the event loop little time
-        await in_turn([partial(read, each.key) for each in listed if each.key not in found], _AT_ONCE)
+        await run_all([partial(read, each.key) for each in listed if each.key not in found], _AT_ONCE)
         if found != before:
             self._own = await trio.to_thread.run_sync(_Own.of, [page for _, page in found.values()])
             self._pages = found

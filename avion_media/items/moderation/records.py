@@ -27,7 +27,6 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from avion_media.backends.store import ListedObject, ObjectStore
 from avion_media.backends.store.contents import find
 from avion_media.common import keys
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Reason, Unavailable
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.records import JsonRecord, UnreadableRecord
@@ -35,6 +34,7 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
 from avion_media.items.moderation.entries import Entry, parse_entry
 from guarded_fetch import InvalidUrl, parse_remote_url
+from trio_redis import run_all
 
 RELEASED = "released"
 """Field of a task that this service adds: the file that a moderator released.
@@ -399,7 +399,7 @@ class ModerationRecords:
             if one is not None:
                 found[key] = one[0]
 
-        await in_turn([partial(read, each) for each in wanted], _AT_ONCE)
+        await run_all([partial(read, each) for each in wanted], _AT_ONCE)
         return found
 
 

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Final
 
 from avion_media.common.clock import now_s
-from avion_media.common.concurrency import results_of
 from avion_media.common.ids import MediaId
 from avion_media.items.deletion.replay import JournalReplay
 from avion_media.items.private.token_keys import TokenKeyring
 from avion_media.items.private.tokens import Token, audience_tag, is_token, key_number, seal, unseal
+from trio_redis import run_all
 
 MAX_CACHED_S: Final = 60
 """How long a cache may serve a private file after its token was revoked."""
@@ -41,7 +41,7 @@ class PrivateMedia:
         key, expires_at = await self.keyring.signing(), math.ceil(now_s() + ttl_s)
         replay = self._replay
         reads = partial(replay.records.get_many, media_ids), partial(replay.revocations.generations, media_ids)
-        records, generations = await replay.with_complete_records(media_ids, partial(results_of, *reads))
+        records, generations = await replay.with_complete_records(media_ids, partial(run_all, reads))
         tokens = {
             media_id: seal(
                 key.secret,

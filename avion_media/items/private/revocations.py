@@ -27,12 +27,12 @@ from avion_media.backends.store.bucket import REVOCATIONS_KEPT_S
 from avion_media.backends.store.contents import change_object, read_if_there
 from avion_media.common import keys
 from avion_media.common.clock import now_s
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.records import JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.private.tokens import MAX_GENERATION, Token
 from avion_media.items.state.status_store import key_of
+from trio_redis import run_all
 
 _EPOCH_S: Final = 1_767_225_600  # 2026-01-01 UTC
 _UNIT_S: Final = 64  # 24 bits last for 34 years
@@ -104,7 +104,7 @@ class Revocations:
         async def revoke(media_id: str, tag: str | None) -> None:
             changed[media_id] = await self._change(media_id, tag)
 
-        await in_turn([partial(revoke, *each) for each in tags.items()], _AT_ONCE)
+        await run_all([partial(revoke, *each) for each in tags.items()], _AT_ONCE)
         return changed
 
     async def _change(self, media_id: str, tag: str | None) -> Revocation:
@@ -141,7 +141,7 @@ class Revocations:
                     found[media_id] = _ALL_REVOKED
 
             changed = [each.key for each in page if since is None or each.last_modified >= since]
-            await in_turn([partial(read, key.removeprefix(keys.REVOCATION_PREFIX)) for key in changed], _AT_ONCE)
+            await run_all([partial(read, key.removeprefix(keys.REVOCATION_PREFIX)) for key in changed], _AT_ONCE)
             await self.publish(found)
 
     async def publish(self, revocations: Mapping[str, Revocation]) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Final
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.backends.store import LOST_BUCKET
 from avion_media.common import keys
-from avion_media.common.concurrency import in_turn
 from avion_media.common.errors import ObjectMissing, Unavailable
 from avion_media.common.records import Record, UnreadableRecord
 from avion_media.items.deletion.journal import JOURNAL
@@ -20,6 +19,7 @@ from avion_media.items.state.sweep_state import SweepState
 from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
 from avion_media.operations.doctor.trial import Trial
 from avion_media.process.replicas import Replicas
+from trio_redis import run_all
 
 IN_BUCKET: Final = Checks[Trial](Area.STORE)
 OF_PROCESSES: Final = Checks[Redis](Area.REDIS)
@@ -57,7 +57,7 @@ async def _in_bucket(trial: Trial) -> str:
     count = 0
     for prefix, record in _KINDS.items():
         found: list[str] = await anext(trial.store.list_keys(prefix, page_size=_READ), [])
-        await in_turn([partial(read, key, record) for key in found], _AT_ONCE)
+        await run_all([partial(read, key, record) for key in found], _AT_ONCE)
         count += len(found)
     return _verdict(unreadable, f"{count} read")
 

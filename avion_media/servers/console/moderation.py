@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
-from avion_media.common.concurrency import in_turn
 from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import (
     EXACT,
@@ -28,6 +27,7 @@ from avion_media.servers.console.media_list import MediaFilter
 from avion_media.servers.console.review import Judged, read_judged
 from avion_media.servers.console.wording import address, as_host
 from guarded_fetch import InvalidUrl, parse_remote_url
+from trio_redis import run_all
 
 T = TypeVar("T")
 PAGE_ROWS: Final = 15
@@ -183,7 +183,7 @@ async def _read_waiting(moderation: Moderation, config: ModerationConfig, after:
     async def read(held: Held) -> None:
         rows[held.media_id] = await read_judged(moderation, config, held)
 
-    await in_turn([partial(read, each) for each in page], _AT_ONCE)
+    await run_all([partial(read, each) for each in page], _AT_ONCE)
     return ModerationPage(waiting=[rows[each.media_id] for each in page], total=len(waiting), next=behind)
 
 

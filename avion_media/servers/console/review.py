@@ -11,7 +11,6 @@ from typing import Final
 from starlette.datastructures import QueryParams
 
 from avion_media.common.clock import now_s
-from avion_media.common.concurrency import results_of
 from avion_media.common.ids import parse_any_id
 from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import MAX_NOTE, Block, Ended, HashType, Moderation
@@ -20,6 +19,7 @@ from avion_media.items.moderation.evidence import has_preview
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
 from avion_media.operations.review import REASONS, Review, Turn
+from trio_redis import run_all
 
 MANY: Final = 1000
 """Media of an owner or host that are counted."""
@@ -158,7 +158,7 @@ async def _read_known(moderation: Moderation, judged: Judged, waiting: Sequence[
 
     same_held = {each.media_id for each in waiting if held.sha256 and each.sha256 == held.sha256} - {held.media_id}
     is_host_blocked = bool(held.host) and moderation.hosts.is_blocked(held.host)
-    found = Known(*await results_of(media, blocked, same, earlier, entry_block, same_block))
+    found = Known(*await run_all([media, blocked, same, earlier, entry_block, same_block]))
     return replace(found, same_held=sorted(same_held), is_host_blocked=is_host_blocked)
 
 

@@ -16,7 +16,7 @@ from functools import partial
 from avion_media.backends.store.contents import stored_sizes
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
-from avion_media.common.concurrency import RateLimiter, in_turn
+from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import AnyId, id_or_none, parse_any_id
 from avion_media.common.media import in_all_formats
@@ -38,6 +38,7 @@ from avion_media.workers.sweep.policy import (
     decide,
 )
 from avion_media.workers.sweep.report import Refusal, Report, Stored
+from trio_redis import run_all
 
 _CHUNK = 500  # maximum media items compared at once: one round trip for their deletion records
 _PAGE = 1000  # objects of one listing request, S3's maximum
@@ -289,7 +290,7 @@ class _PartOfSweep:
                 await self._remove(decision)
         if not self.report.dry_run:
             queued = [partial(self._requeue, each, looked_at) for each in planned if not each.to_delete]
-            await in_turn(queued, _QUEUED_AT_ONCE)
+            await run_all(queued, _QUEUED_AT_ONCE)
         return self.report.dry_run or not refused
 
     async def _claim_uploads(self, planned: Sequence[SweepDecision]) -> set[str]:

@@ -250,15 +250,8 @@ class Items:
         if found is None or not found.facts.sha256:
             return True
         facts = found.facts
-        others: list[str] = []
-
-        async def check(name: str) -> None:
-            thumbnail = await find(store, keys.thumbnail(any_id, name))
-            if thumbnail is None or thumbnail.metadata.get(_OF_ORIGINAL) != facts.sha256:
-                others.append(name)
-
-        await run_all([partial(check, name) for name in facts.thumbnails])
-        return not others
+        infos = await run_all([partial(find, store, keys.thumbnail(any_id, name)) for name in facts.thumbnails])
+        return all(each is not None and each.metadata.get(_OF_ORIGINAL) == facts.sha256 for each in infos)
 
     async def _remove_thumbnails(self, any_id: AnyId, sizes: Iterable[str]) -> None:
         to_delete = keys.thumbnails(any_id, sizes)

@@ -17,10 +17,10 @@ from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_
 from avion_media.backends.redis import Redis, as_map
 from avion_media.backends.remote import breaker_state
 from avion_media.backends.store import ObjectStore
-from avion_media.backends.store.contents import stored_sizes
+from avion_media.backends.store.contents import find, stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
-from avion_media.common.errors import DespiteUnreadable, ObjectMissing
+from avion_media.common.errors import DespiteUnreadable
 from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, remote_id_for
 from avion_media.common.media import in_all_formats
 from avion_media.common.records import UNREADABLE, UnreadableRecord
@@ -253,24 +253,21 @@ async def _objects(items: Items, any_id: AnyId) -> list[dict[str, Any]]:
     configured = [size.name for size in items.sizes]
     sizes = {*configured, *await stored_sizes(items.store, RateLimiter(_REQUESTS_PER_SECOND))}
     store = items.store.get()
-    found: dict[str, dict[str, Any]] = {}
     pages = store.list_keys(f"{keys.QUARANTINE_PREFIX}{any_id}/")
     evidence = [key async for page in pages for key in page]
-
-    async def look_at(key: str) -> None:
-        with suppress(ObjectMissing):
-            info = await store.head(key)
-            found[key] = {
-                "key": key,
-                "bytes": info.size_bytes,
-                "content_type": info.content_type,
-                "last_modified": info.last_modified.isoformat(timespec="seconds"),
-                **({"metadata": info.metadata} if info.metadata else {}),
-            }
-
     possible = [*keys.all_of(any_id, in_all_formats(sorted(sizes))), *evidence]
-    await run_all([partial(look_at, key) for key in possible], _AT_ONCE)
-    return [found[key] for key in possible if key in found]
+    infos = await run_all([partial(find, store, key) for key in possible], _AT_ONCE)
+    return [
+        {
+            "key": info.key,
+            "bytes": info.size_bytes,
+            "content_type": info.content_type,
+            "last_modified": info.last_modified.isoformat(timespec="seconds"),
+            **({"metadata": info.metadata} if info.metadata else {}),
+        }
+        for info in infos
+        if info is not None
+    ]
 
 
 async def _find_tasks(redis: Redis, any_id: AnyId) -> list[FoundTask]:

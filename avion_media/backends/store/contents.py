@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from avion_media.backends.store.store import ObjectStore
@@ -12,10 +13,12 @@ from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.resources import ResourceSlot
+from trio_redis import run_all
 from trio_s3 import ListedObject, ObjectInfo
 
 _BYTES: Final = 32
 _MAX_BYTES: Final = 1024
+_READ_AT_ONCE: Final = 8
 _ATTEMPTS: Final = 20  # to change an object that other processes change as well
 
 
@@ -65,6 +68,15 @@ async def read_if_there(store: ObjectStore, key: str, *, max_bytes: int) -> byte
     with suppress(ObjectMissing):
         return await store.read(key, max_bytes=max_bytes)
     return None
+
+
+async def read_many(
+    store: ObjectStore, wanted: Iterable[str], *, max_bytes: int, at_once: int = _READ_AT_ONCE
+) -> dict[str, bytes]:
+    """Return the contents of those of these objects that exist, in this order. Errors as with `read_if_there`."""
+    keys = list(wanted)
+    contents = await run_all([partial(read_if_there, store, key, max_bytes=max_bytes) for key in keys], at_once)
+    return {key: content for key, content in zip(keys, contents, strict=True) if content is not None}
 
 
 async def remove_below(store: ObjectStore, prefix: str, *, but: str = "") -> None:

@@ -101,13 +101,12 @@ class _PatchCopy:
     async def _upload(self, parts: Sequence[PlannedPart]) -> str:
         uploads = self.store.multipart
         upload_id = await uploads.create(self.target_key, **self.headers)
-        etags: dict[int, str] = {}
-
-        async def write(number: int, part: PlannedPart) -> None:
-            etags[number] = await (self._send if part.sent else self._copy)(upload_id, number, part)
-
+        writing = [
+            partial(self._send if part.sent else self._copy, upload_id, number, part)
+            for number, part in enumerate(parts, start=1)
+        ]
         try:
-            await run_all([partial(write, *each) for each in enumerate(parts, start=1)], _PARTS_AT_ONCE)
+            etags = dict(enumerate(await run_all(writing, _PARTS_AT_ONCE), start=1))
             return await uploads.complete(self.target_key, upload_id, etags, only_if_absent=self.only_if_absent)
         except UploadMissing:  # it vanished, or the reply to its completion was lost: all of this can be repeated
             raise Unavailable(Dependency.STORE, f"the upload to {self.target_key} is gone") from None

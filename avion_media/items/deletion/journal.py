@@ -21,13 +21,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import partial
 from typing import Annotated
 
 import trio
 from pydantic import BeforeValidator
 
 from avion_media.backends.store import ListedObject, ObjectStore
+from avion_media.backends.store.contents import read_many
 from avion_media.common.clock import utc_now
 from avion_media.common.errors import ObjectMissing
 from avion_media.common.ids import base32, time_prefix, unix_ms_of
@@ -35,7 +35,6 @@ from avion_media.common.keys import DELETION_JOURNAL_PREFIX, UNREADABLE_JOURNAL_
 from avion_media.common.records import JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.deletion.records import Mark, Undelete
-from trio_redis import run_all
 
 _KEPT_AFTER_DUE = timedelta(days=7)  # a loss of Redis is detected within seconds, and repaired by operators within days
 # An undelete outlives its deletion, which a prune may have written again just before it was undone.
@@ -153,14 +152,7 @@ class DeletionJournal:
 
     async def _fetch(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return those of these objects that exist."""
-        bodies: dict[str, bytes] = {}
-
-        async def read(key: str) -> None:
-            with suppress(ObjectMissing):
-                bodies[key] = await self._store.get().read(key, max_bytes=_MAX_BYTES)
-
-        await run_all([partial(read, each) for each in keys], _READ_AT_ONCE)
-        return bodies
+        return await read_many(self._store.get(), keys, max_bytes=_MAX_BYTES, at_once=_READ_AT_ONCE)
 
     async def _parse(self, key: str, body: bytes) -> list[JournalEntry]:
         """Return the entries of an object. Set those aside that cannot be read."""

@@ -39,20 +39,18 @@ async def delete(replay: JournalReplay, media_ids: Sequence[str], delay_s: float
 
 async def _not_of(replay: JournalReplay, media_ids: Sequence[str], owner: str) -> list[str]:
     """Return the media that do not name this owner, in order. Of what has been removed, nothing names one any more."""
-    others: set[str] = set()
 
-    async def look(media_id: str) -> None:
+    async def owner_of(media_id: str) -> str:
         try:
-            found = await replay.items.owner_of(parse_any_id(media_id))
+            return await replay.items.owner_of(parse_any_id(media_id))
         except UnknownFormat:
-            found = ""
-        if found != owner:
-            others.add(media_id)
+            return ""
 
-    await run_all([partial(look, each) for each in dict.fromkeys(media_ids)], _AT_ONCE)
-    records = await replay.records.get_many(list(others))
-    removed = {media_id for media_id, record in records.items() if record.is_removed}
-    return [each for each in dict.fromkeys(media_ids) if each in others - removed]
+    unique = list(dict.fromkeys(media_ids))
+    owners = await run_all([partial(owner_of, each) for each in unique], _AT_ONCE)
+    others = [media_id for media_id, found in zip(unique, owners, strict=True) if found != owner]
+    records = await replay.records.get_many(others)
+    return [each for each in others if each not in records or not records[each].is_removed]
 
 
 class RemoveDeleted(TaskHandler):

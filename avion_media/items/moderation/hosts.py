@@ -10,26 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import trio
 
 from avion_media.backends.store import ObjectStore
+from avion_media.backends.store.contents import read_many
 from avion_media.common import keys
-from avion_media.common.errors import MediaError, ObjectMissing
+from avion_media.common.errors import MediaError
 from avion_media.common.records import JsonRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.items.moderation.lists import Changes
 from avion_media.items.moderation.records import now
 from guarded_fetch import InvalidUrl, address_of, covers, normal_host
-from trio_redis import run_all
 
 EXACTLY = "="
 """Begins the name of a block that covers no names below its host."""
 SETTINGS = "settings"
 """Who blocks the hosts of ``REMOTE__DENY_HOSTS``."""
 _MAX_BYTES = 64 << 10
-_AT_ONCE = 8
 
 
 class InvalidHost(ValueError):
@@ -134,18 +132,11 @@ class BlockedHosts:
         await self.refresh()
         behind = sorted((each for each in self._all() if _order(each) > after), key=_order)
         page, next_page = behind[:count], _order(behind[count - 1]) if len(behind) > count else ""
-        found = {_order(each): each for each in page}
-
-        async def read(each: BlockedHost) -> None:
-            try:
-                raw = await self._store.get().read(_key(each.name), max_bytes=_MAX_BYTES)
-            except ObjectMissing:  # unblocked meanwhile
-                del found[_order(each)]
-            else:
-                found[_order(each)] = BLOCKED_HOST.read_or_skip(raw, _key(each.name)) or each
-
-        await run_all([partial(read, each) for each in page if each.by != SETTINGS], _AT_ONCE)
-        return list(found.values()), next_page
+        stored = [_key(each.name) for each in page if each.by != SETTINGS]
+        read = await read_many(self._store.get(), stored, max_bytes=_MAX_BYTES)
+        found = {key: BLOCKED_HOST.read_or_skip(raw, key) for key, raw in read.items()}
+        gone = set(stored) - read.keys()  # unblocked meanwhile
+        return [found.get(_key(each.name)) or each for each in page if _key(each.name) not in gone], next_page
 
     async def covering(self, host: str) -> Sequence[BlockedHost]:
         """Return the blocks that cover a host in normal form, only with their names."""

@@ -19,13 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from avion_media.backends.store import ListedObject, ObjectStore
-from avion_media.backends.store.contents import find
+from avion_media.backends.store.contents import find, read_many
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Reason, Unavailable
 from avion_media.common.ids import AnyId, MediaId
@@ -34,7 +33,6 @@ from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
 from avion_media.items.moderation.entries import Entry, parse_entry
 from guarded_fetch import InvalidUrl, parse_remote_url
-from trio_redis import run_all
 
 RELEASED = "released"
 """Field of a task that this service adds: the file that a moderator released.
@@ -42,7 +40,6 @@ RELEASED = "released"
 For an upload it is the ETag, for a remote file the SHA-256 of its scrubbed original. Checks apply to other files.
 """
 _MAX_BYTES = 4 << 20
-_AT_ONCE = 8  # records that are read concurrently
 _MAX_EARLIER = 100  # earlier blocks that a record keeps
 
 
@@ -304,7 +301,7 @@ class ModerationRecords:
         start_after = f"{keys.BLOCK_PREFIX}{after}" if after else None
         blocks: list[Block] = []
         async for page in self._store.get().list_keys(keys.BLOCK_PREFIX, start_after, page_size=count):
-            found = await self._read_many(page)
+            found = await read_many(self._store.get(), page, max_bytes=_MAX_BYTES)
             read = (BLOCK.read_or_skip(found[key], key) for key in page if key in found)
             blocks += [block for block in read if block is not None and block.in_force]
             if len(blocks) >= count:
@@ -365,7 +362,8 @@ class ModerationRecords:
         """Return the records of all held media with their ETags, by media id. ``known`` ones are not read again."""
         listed = {each.key: each.etag async for page in self._store.get().list(keys.HELD_PREFIX) for each in page}
         same = {media_id: each for media_id, each in known.items() if listed.get(_held_key(media_id)) == each[0]}
-        read = await self._read_many(key for key in listed if key.removeprefix(keys.HELD_PREFIX) not in same)
+        unknown = (key for key in listed if key.removeprefix(keys.HELD_PREFIX) not in same)
+        read = await read_many(self._store.get(), unknown, max_bytes=_MAX_BYTES)
         found = {key: HELD.read_or_skip(raw, key) for key, raw in read.items()}
         new = {
             key.removeprefix(keys.HELD_PREFIX): (listed[key], held) for key, held in found.items() if held is not None
@@ -390,17 +388,6 @@ class ModerationRecords:
         except ObjectMissing:
             return None
         return bytes(part.data), part.info.etag
-
-    async def _read_many(self, wanted: Iterable[str]) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-
-        async def read(key: str) -> None:
-            one = await self._read(key)
-            if one is not None:
-                found[key] = one[0]
-
-        await run_all([partial(read, each) for each in wanted], _AT_ONCE)
-        return found
 
 
 def _held_key(media_id: str) -> str:

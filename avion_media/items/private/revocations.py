@@ -99,13 +99,8 @@ class Revocations:
     async def record(self, tags: Mapping[str, str | None]) -> dict[str, Revocation]:
         """Record in the bucket that the tokens of these media are revoked: those with a tag, or all. Return the records
         for `publish`. After `Unavailable` or a cancel some may be written."""
-        changed: dict[str, Revocation] = {}
-
-        async def revoke(media_id: str, tag: str | None) -> None:
-            changed[media_id] = await self._change(media_id, tag)
-
-        await run_all([partial(revoke, *each) for each in tags.items()], _AT_ONCE)
-        return changed
+        changed = await run_all([partial(self._change, *each) for each in tags.items()], _AT_ONCE)
+        return dict(zip(tags, changed, strict=True))
 
     async def _change(self, media_id: str, tag: str | None) -> Revocation:
         key, changed = keys.revocation(media_id), NOTHING_REVOKED
@@ -123,6 +118,12 @@ class Revocations:
         key = keys.revocation(media_id)
         return _parse(await read_if_there(self._store.get(), key, max_bytes=_MAX_BYTES), key)
 
+    async def _stored_or_all(self, media_id: str) -> Revocation:
+        try:
+            return await self.stored(media_id)
+        except UnreadableRecord:
+            return _ALL_REVOKED
+
     async def generations(self, media_ids: Collection[str]) -> dict[str, int]:
         """Return the generations that Redis has of these media, 0 for those that were not revoked."""
         names = {revocation_key(each): each for each in media_ids}
@@ -132,17 +133,10 @@ class Revocations:
     async def restore(self, since: datetime | None) -> None:
         """Copy the records that were changed after ``since`` to Redis. One that cannot be read refuses all tokens."""
         async for page in self._store.get().list(keys.REVOCATION_PREFIX):
-            found: dict[str, Revocation] = {}
-
-            async def read(media_id: str, found: dict[str, Revocation] = found) -> None:
-                try:
-                    found[media_id] = await self.stored(media_id)
-                except UnreadableRecord:
-                    found[media_id] = _ALL_REVOKED
-
             changed = [each.key for each in page if since is None or each.last_modified >= since]
-            await run_all([partial(read, key.removeprefix(keys.REVOCATION_PREFIX)) for key in changed], _AT_ONCE)
-            await self.publish(found)
+            media_ids = [key.removeprefix(keys.REVOCATION_PREFIX) for key in changed]
+            found = await run_all([partial(self._stored_or_all, each) for each in media_ids], _AT_ONCE)
+            await self.publish(dict(zip(media_ids, found, strict=True)))
 
     async def publish(self, revocations: Mapping[str, Revocation]) -> None:
         """Write records to Redis, where all replicas find them, unless there are later ones."""

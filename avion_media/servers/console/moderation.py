@@ -178,13 +178,8 @@ async def _matches(moderation: Moderation, digest: bytes) -> list[Match]:
 async def _read_waiting(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
     waiting = await moderation.reviews.waiting()
     page, behind = _page(waiting, _cursor, after)
-    rows: dict[str, Judged] = {}
-
-    async def read(held: Held) -> None:
-        rows[held.media_id] = await read_judged(moderation, config, held)
-
-    await run_all([partial(read, each) for each in page], _AT_ONCE)
-    return ModerationPage(waiting=[rows[each.media_id] for each in page], total=len(waiting), next=behind)
+    judged = await run_all([partial(read_judged, moderation, config, held) for held in page], _AT_ONCE)
+    return ModerationPage(waiting=judged, total=len(waiting), next=behind)
 
 
 async def _read_lists(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:

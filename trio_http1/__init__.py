@@ -9,6 +9,7 @@ from trio_http1.conditions import (
     failed_precondition,
     range_applies,
 )
+from trio_http1.memory import WindowMemory
 from trio_http1.messages import Body, BodyLost, HttpLimits, Relayed, Request, Response
 from trio_http1.server import HttpServer
 
@@ -24,6 +25,7 @@ __all__ = [
     "Request",
     "Response",
     "ServerTiming",
+    "WindowMemory",
     "asked_range",
     "entity_tag",
     "failed_precondition",

@@ -38,7 +38,7 @@ from avion_media.common.telemetry import instruments
 from avion_media.items.moderation import ModerationStatus
 from avion_media.items.private.access import MAX_CACHED_S, PrivateMedia, Refusal
 from avion_media.items.private.tokens import is_token
-from avion_media.servers.origin.body import RangeBody, WindowMemory
+from avion_media.servers.origin.body import RangeBody
 from avion_media.servers.settings import HttpConfig
 from mediathumbs import WEBP_SUFFIX
 from trio_http1 import (
@@ -46,6 +46,7 @@ from trio_http1 import (
     Request,
     Response,
     ServerTiming,
+    WindowMemory,
     asked_range,
     entity_tag,
     failed_precondition,

@@ -10,10 +10,10 @@ import pytest
 import trio
 
 from avion_media.backends.store import ObjectStore, open_store
-from avion_media.servers.origin.body import RangeBody, WindowMemory
+from avion_media.servers.origin.body import RangeBody
 from tests.conftest import S3Bucket
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
-from trio_http1 import BodyLost
+from trio_http1 import BodyLost, WindowMemory
 from trio_s3.tests.pairs import connected
 
 CONTENT = os.urandom(6 << 20)

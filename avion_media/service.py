@@ -28,7 +28,6 @@ from avion_media.process.drain import run_until_stopped
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import DECODING_ROLES, Runtime, consumer_name
 from avion_media.process.tree import Tree, lasting_path
-from avion_media.process.watchdog import Watchdog
 from avion_media.servers.files import files_needed, fit_to_files
 from supervisors import (
     Event,
@@ -38,6 +37,7 @@ from supervisors import (
     SupervisionError,
     Supervisor,
     TooManyRestarts,
+    Watchdog,
 )
 from trio_telemetry import configure_logging, get_logger, open_telemetry
 
@@ -141,7 +141,7 @@ def serve(
     configure_logging(config.log.format, config.log.level)
     logging.getLogger("supervisors.events").disabled = True  # `_log_transition` logs each event, with its fields
     config = _fit_to_file_limit(config, roles)
-    trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
+    trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s, "avion-media"))
 
 
 def _fit_to_file_limit(config: Config, roles: frozenset[str]) -> Config:

@@ -26,6 +26,7 @@ from mediathumbs.results import (
     Waveform,
     Webp,
     fit_within,
+    is_blurhash,
     thumbnail_names,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "allow_webp",
     "coded_pixels",
     "fit_within",
+    "is_blurhash",
     "largest_picture_memory_bytes",
     "make_poster",
     "make_thumbnails",

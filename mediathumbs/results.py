@@ -20,6 +20,8 @@ WAVEFORM_SPANS: Final = 100
 LIBRARIES_OF_SYSTEM: Final = {"libturbojpeg": "libturbojpeg.so.0", "libwebp": "libwebp.so.7"}
 """The libraries that no wheel brings, and the names by which the linker finds them. Pillow replaces them, slower."""
 
+_BASE_83: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
+
 Webp = Literal["off", "alpha", "all"]
 """Which pictures get WebP beside JPEG: none, those with transparency, or all."""
 
@@ -76,3 +78,11 @@ def fit_within(width: int, height: int, longest_edge: int) -> tuple[int, int]:
     if longest <= longest_edge:
         return width, height
     return max(1, round(width * longest_edge / longest)), max(1, round(height * longest_edge / longest))
+
+
+def is_blurhash(text: object) -> bool:
+    """Return whether this can be a BlurHash: a text of its characters only, as many as the first one says."""
+    if not isinstance(text, str):
+        return False
+    flag = _BASE_83.find(text[:1])
+    return set(text) <= set(_BASE_83) and 0 <= flag < 81 and len(text) == 4 + 2 * (flag % 9 + 1) * (flag // 9 + 1)

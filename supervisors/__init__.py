@@ -17,6 +17,7 @@ from supervisors._nodes import Node, Supervisor, Worker, open_tree
 from supervisors._policy import AutoShutdown, Backoff, Intensity, Policy, Restart, Strategy
 from supervisors._pool import DynamicSupervisor, Task
 from supervisors._state import End, Event, EventKind, NodeState, State
+from supervisors._watchdog import Watchdog
 
 __all__ = [
     "AutoShutdown",
@@ -45,6 +46,7 @@ __all__ = [
     "TaskFailed",
     "TooManyChildren",
     "TooManyRestarts",
+    "Watchdog",
     "Worker",
     "nursery_task",
     "open_tree",

@@ -9,6 +9,7 @@ from trio_telemetry.instruments import MAX_OPEN_VALUES, NONE, OTHER, SPAN_OUTCOM
 from trio_telemetry.logs import OutageLog, bind_path, configure_logging, get_logger, silence_logging
 from trio_telemetry.metrics import Metrics, Point
 from trio_telemetry.otlp import open_telemetry
+from trio_telemetry.process import cpu_seconds, loop_lags, open_files, resident_bytes
 from trio_telemetry.telemetry import NO_SPAN, NO_TELEMETRY, Span, Telemetry
 from trio_telemetry.tracing import (
     AttributeValue,
@@ -47,10 +48,14 @@ __all__ = [
     "Tracer",
     "bind_path",
     "configure_logging",
+    "cpu_seconds",
     "current_span",
     "get_logger",
+    "loop_lags",
+    "open_files",
     "open_telemetry",
     "parse_traceparent",
+    "resident_bytes",
     "sampler_from",
     "silence_logging",
 ]

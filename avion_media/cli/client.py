@@ -71,12 +71,11 @@ class StallNotice:
 
     async def wait(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         """Return the result of a call that waits for ``what``."""
-        results: list[T] = []
         watching = trio.CancelScope()
 
-        async def run() -> None:
+        async def run() -> T:
             try:
-                results.append(await call())
+                return await call()
             finally:
                 watching.cancel()
 
@@ -89,8 +88,8 @@ class StallNotice:
                     click.echo(f"{self._name}: waiting for {what}", err=True)
 
         self._moved_at = trio.current_time()
-        await run_all([run, watch])
-        return results[0]
+        result: T = (await run_all([run, watch]))[0]
+        return result
 
 
 class CallFailed(CommandFailed):

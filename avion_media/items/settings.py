@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, ValidationInfo, field_validator
 
@@ -59,6 +59,7 @@ PublicUrls = Annotated[
     AfterValidator(lambda urls: tuple(check_base_url(check_http_url(url)) for url in urls)),
 ]
 
+Found = TypeVar("Found")
 _PRESETS = ("cloudflare", "fastly", "bunny")
 _MAX_BATCH = 500  # Cloudflare's largest plan
 
@@ -114,12 +115,13 @@ class CdnConfig(Section):
             raise ValueError("`template` needs exactly one URL")
         return urls
 
-    @field_validator("public_urls")
+    @field_validator("public_urls", "token_file")
     @classmethod
-    def _are_known(cls, urls: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        if info.data.get("purge") in _PRESETS and not urls:
-            raise ValueError(f"`{info.data['purge']}` needs at least one URL")
-        return urls
+    def _is_there(cls, found: Found, info: ValidationInfo) -> Found:
+        if info.data.get("purge") in _PRESETS and not found:
+            needed = "a token" if info.field_name == "token_file" else "at least one URL"
+            raise ValueError(f"`{info.data['purge']}` needs {needed}")
+        return found
 
     @field_validator("origins")
     @classmethod
@@ -155,13 +157,6 @@ class CdnConfig(Section):
         if info.data.get("purge") == "cloudflare" and not zone:
             raise ValueError("`cloudflare` needs the id of a zone, 32 hex digits")
         return zone
-
-    @field_validator("token_file")
-    @classmethod
-    def _has_token(cls, path: str, info: ValidationInfo) -> str:
-        if info.data.get("purge") in _PRESETS and not path:
-            raise ValueError(f"`{info.data['purge']}` needs a token")
-        return path
 
 
 def fill_body(body: str, urls: Sequence[str], paths: Sequence[str]) -> str:

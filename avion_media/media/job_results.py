@@ -17,12 +17,11 @@ from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
 from avion_media.media.plans import plan_from_json
 from mediascrub import Bounds, Credentials, Format, MoviePlan, PictureBounds, Range, VideoBounds
 from mediascrub.credentials import is_manifest
-from mediathumbs import MAX_THUMBNAIL_BYTES, WAVEFORM_SPANS, WEBP_SUFFIX
+from mediathumbs import MAX_THUMBNAIL_BYTES, WAVEFORM_SPANS, WEBP_SUFFIX, is_blurhash
 
 POSTER_SCAN_S = 10.0  # the part of a video that is searched for a frame that is not blank
 _STREAM = re.compile("[iVA]:[0-9]{1,10}")
 _WAVEFORM = re.compile(f"[0-9a-f]{{{2 * WAVEFORM_SPANS}}}")
-_BASE_83 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -150,14 +149,6 @@ def _are_sound(credentials: Credentials, size_bytes: int) -> bool:
 
 def _lie_within(ranges: Sequence[tuple[Any, Any]], size_bytes: int) -> bool:
     return all(_is_count(offset) and _is_count(length) and offset + length <= size_bytes for offset, length in ranges)
-
-
-def is_blurhash(text: Any) -> bool:
-    """Return whether this can be a BlurHash: a text of its characters only, as many as the first one says."""
-    if not isinstance(text, str):
-        return False
-    flag = _BASE_83.find(text[:1])
-    return set(text) <= set(_BASE_83) and 0 <= flag < 81 and len(text) == 4 + 2 * (flag % 9 + 1) * (flag // 9 + 1)
 
 
 def _is_bool(value: Any) -> bool:

@@ -145,7 +145,7 @@ class MediaPipeline:
         kind, most_bytes = Format(fmt.name), self._limits.memory_bytes
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), kind)
         found = await self._decoded(
-            "avion_media.media.pictures:picture_job",
+            "avion_media.media.jobs:picture_job",
             {"format": fmt.name, "bounds": asdict(self._picture_bounds), "keep_credentials": keep_credentials}
             | self._wanted(sizes),
             [source.fd, scrubbed, manifest, *outputs.values()],
@@ -192,7 +192,7 @@ class MediaPipeline:
         plan, sha256 = await self._patched(source, plan, (), kept)
         max_duration_s = self._audio_bounds.max_duration_s
         found = await self._decoded(
-            "avion_media.media.sound:sound_job",
+            "avion_media.media.jobs:sound_job",
             {"format": fmt.name, "max_duration_s": max_duration_s} | self._wanted(self._thumbnails.sizes),
             [source.fd, *outputs.values()],
             forecast_bytes=WAVEFORM_MEMORY_BYTES,
@@ -254,7 +254,7 @@ class MediaPipeline:
             "bounds": asdict(self._video_bounds),
         }
         found = await self._decoded(
-            "avion_media.media.poster:poster_job",
+            "avion_media.media.jobs:poster_job",
             arguments | self._wanted(self._thumbnails.sizes),
             [source.fd, *outputs.values()],
             forecast_bytes=poster_memory_bytes(plan.pixels),

@@ -7,13 +7,11 @@ read what it has found. So a replica costs Redis three commands every few second
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
 import trio
 
@@ -36,12 +34,11 @@ from avion_media.process.tree import lasting_nodes
 from avion_media.workers.sweep import STORED_KINDS
 from supervisors import State, Supervisor
 from trio_redis import run_all
-from trio_telemetry import Instrument, get_logger
+from trio_telemetry import Instrument, cpu_seconds, get_logger, loop_lags, open_files, resident_bytes
 
 _log = get_logger(path="telemetry")
 _COUNTED_S = 4.0  # age from which some replica counts again
 _FIRST_POLL_S = 0.5  # until Redis was there once
-_LAG_EVERY_S = 0.25
 _OF_QUEUES: dict[Instrument, Callable[[QueueStats], float]] = {
     instruments.QUEUE_LAG: lambda stats: stats.lag,
     instruments.QUEUE_PENDING: lambda stats: stats.pending,
@@ -92,9 +89,9 @@ def observe(runtime: Runtime) -> None:
     observe_gauge(instruments.SANDBOX_RESERVED, lambda: [(_admission(runtime)[0], {})])
     observe_gauge(instruments.SANDBOX_BUDGET, lambda: [(_admission(runtime)[1], {})])
     observe_gauge(instruments.LOOP_TASKS, lambda: [(trio.lowlevel.current_statistics().tasks_living, {})])
-    observe_gauge(instruments.PROCESS_CPU, _cpu_times)
-    observe_gauge(instruments.PROCESS_MEMORY, _resident_memory)
-    observe_gauge(instruments.PROCESS_FDS, lambda: [(len(os.listdir("/proc/self/fd")), {})])
+    observe_gauge(instruments.PROCESS_CPU, lambda: [(s, {"cpu__mode": mode}) for mode, s in cpu_seconds().items()])
+    observe_gauge(instruments.PROCESS_MEMORY, lambda: [(resident_bytes(), {})])
+    observe_gauge(instruments.PROCESS_FDS, lambda: [(open_files(), {})])
     _observe_drain(runtime)
 
 
@@ -139,9 +136,8 @@ async def _sample(runtime: Runtime) -> None:
     if found.memory_use >= 1 > observed.fleet.memory_use:
         _log.warning("redis.full", memory_use=round(found.memory_use, 3))
     observed.fleet = found
-    ((memory_bytes, _),) = _resident_memory()
     figures = {**found.outcomes, **{name: read().used for name, read in observed.limiters.items()}}
-    figures |= {"memory_bytes": memory_bytes, "loop_lag_s": observed.history.take_lag()}
+    figures |= {"memory_bytes": resident_bytes(), "loop_lag_s": observed.history.take_lag()}
     figures["requests"] = observed.active_requests()
     observed.history.add(Sample(time.time(), found.queues, figures))
 
@@ -153,10 +149,7 @@ async def _announce(runtime: Runtime) -> None:
 
 
 async def _measure_lag(runtime: Runtime) -> None:
-    while True:
-        due = trio.current_time() + _LAG_EVERY_S
-        await trio.sleep_until(due)
-        lag_s = trio.current_time() - due
+    async for lag_s in loop_lags():
         runtime.telemetry.record(instruments.LOOP_LAG, lag_s)
         runtime.observed.history.note_lag(lag_s)
 
@@ -210,19 +203,6 @@ def _observe_drain(runtime: Runtime) -> None:
     runtime.telemetry.observe(
         instruments.DRAIN_ELAPSED, lambda: [(0.0 if began_at is None else time.monotonic() - began_at, {})]
     )
-
-
-def _cpu_times() -> list[Point]:
-    times = os.times()
-    return [(times.user, {"cpu__mode": "user"}), (times.system, {"cpu__mode": "system"})]
-
-
-def _resident_memory() -> list[Point]:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key == "VmRSS":
-            return [(int(value.split()[0]) * 1024, {})]
-    return []
 
 
 @contextmanager

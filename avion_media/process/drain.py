@@ -14,8 +14,7 @@ from avion_media.common.concurrency import first_of
 from avion_media.process.early_stop import STOP_SIGNALS
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Drain, Runtime
-from avion_media.process.watchdog import Watchdog
-from supervisors import Event, EventKind, Supervisor
+from supervisors import Event, EventKind, Supervisor, Watchdog
 from trio_telemetry import get_logger
 
 _log = get_logger(path="process")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mediascrub import Format
 from mediascrub.bounds import PictureBounds
-from mediathumbs import ThumbnailSize
+from mediathumbs import ThumbnailSize, is_blurhash
 
 from .made import process, quadrants, saved
 
@@ -80,3 +80,18 @@ def test_the_longer_side_has_more_components(size: tuple[int, int], first: str) 
     result = process(saved(quadrants(*size), "PNG"), Format.PNG, [ThumbnailSize("only", 100)], PictureBounds())
     assert result.blurhash[0] == first
     assert len(result.blurhash) == 28
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("LEHV6nWB2yk8pyo0adR*.7kCMdnj", True),
+        ("00OWt6", True),
+        ("~" + "0" * 165, False),  # its first character says more than 9 x 9
+        ("LEHV6nWB2yk8pyo0adR*.7kCMdn", False),
+        ("LEHV6nWB2yk8pyo0adR*.7kCMdn ", False),
+        ("", False),
+    ],
+)
+def test_a_blurhash_is_as_long_as_it_says(text: str, expected: bool) -> None:
+    assert is_blurhash(text) is expected

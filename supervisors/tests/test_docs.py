@@ -39,5 +39,5 @@ def test_it_imports_trio_and_the_standard_library_only() -> None:
 
 
 def test_all_public_names_are_listed_and_exist() -> None:
-    assert len(supervisors.__all__) == len(set(supervisors.__all__)) == 29
+    assert len(supervisors.__all__) == len(set(supervisors.__all__)) == 30
     assert all(hasattr(supervisors, name) for name in supervisors.__all__)

@@ -13,7 +13,7 @@ import trio
 
 from avion_media.common.errors import Rejected
 from avion_media.common.formats import FORMATS, Family, MediaFormat
-from avion_media.media.pictures import require_memory
+from avion_media.media.jobs import require_memory
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrubber import REASONS, require_format

@@ -38,7 +38,7 @@ RULES = {
         "avion_media/nodes/__init__.py", "Intensity(20, within_s=60.0)", "Intensity(float('inf'))", _APP
     ),
     "the watchdog has the budget of the drain": Rule(
-        "avion_media/service.py", "Watchdog(budget.total_s)", "Watchdog(1e6)", _STUCK
+        "avion_media/service.py", "Watchdog(budget.total_s", "Watchdog(1e6", _STUCK
     ),
     "a tree that gives up arms the watchdog": Rule(
         "avion_media/process/drain.py", "            watchdog.arm()\n", "", _STUCK
@@ -47,7 +47,7 @@ RULES = {
         "avion_media/process/drain.py", "_on_signal(watchdog.arm, received)", "_on_signal(int, received)", _STUCK
     ),
     "a process that holds the interpreter ends": Rule(
-        "avion_media/process/watchdog.py", "            faulthandler.dump_traceback_later(", "            str(", _STUCK
+        "supervisors/_watchdog.py", "            faulthandler.dump_traceback_later(", "            str(", _STUCK
     ),
     "a second signal skips a phase": Rule("avion_media/process/drain.py", "again.send_nowait(number)", "pass", _DRAIN),
     "the last signal cuts the grace": Rule("avion_media/process/drain.py", "    root.stop(grace_s=0)\n", "", _DRAIN),

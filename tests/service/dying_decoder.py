@@ -18,10 +18,10 @@ def mark(number: signal.Signals) -> bytes:
 
 def arm() -> None:
     """Patch the job of pictures, in the fork server."""
-    from avion_media.media import pictures
+    from avion_media.media import jobs
 
     died = mmap.mmap(-1, mmap.PAGESIZE)  # which the decoders share
-    picture_job = pictures.picture_job
+    picture_job = jobs.picture_job
 
     def dying(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         content = os.pread(files[0], os.fstat(files[0]).st_size, 0)
@@ -31,7 +31,7 @@ def arm() -> None:
                 signal.raise_signal(number)
         return picture_job(arguments, files)
 
-    pictures.picture_job = dying
+    jobs.picture_job = dying
 
 
 def main() -> None:

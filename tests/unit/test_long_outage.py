@@ -21,7 +21,7 @@ from trio.testing import MockClock
 from avion_media.app import build_tree
 from avion_media.backends.settings import RedisConfig, S3Config
 from avion_media.config import Config
-from avion_media.nodes import foundation, gauges, ports
+from avion_media.nodes import foundation, ports
 from avion_media.process.runtime import Runtime
 from supervisors import Child, Event, EventKind, open_tree
 from trio_telemetry import configure_logging
@@ -73,7 +73,7 @@ async def test_a_long_outage_uses_up_no_restarts_and_nothing_grows(
     patch.setattr(trio.to_thread, "run_sync", in_this_thread)
     patch.setattr(foundation, "sandbox", idle)
     patch.setattr(ports, "admin", idle)
-    patch.setattr(gauges, "_LAG_EVERY_S", 60.0)
+    patch.setattr("trio_telemetry.process._LAG_EVERY_S", 60.0)
     store, events = Store(), Counter[EventKind]()
 
     def note(event: Event) -> None:

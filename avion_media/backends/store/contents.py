@@ -70,6 +70,14 @@ async def read_if_there(store: ObjectStore, key: str, *, max_bytes: int) -> byte
     return None
 
 
+async def read_version(store: ObjectStore, key: str, *, max_bytes: int) -> tuple[bytes, str] | None:
+    """Return the content of one object and its ETag; None if there is none. Errors as with `read_if_there`."""
+    with suppress(ObjectMissing):
+        part = await store.read_part(key, max_bytes=max_bytes)
+        return bytes(part.data), part.info.etag
+    return None
+
+
 async def read_many(
     store: ObjectStore, wanted: Iterable[str], *, max_bytes: int, at_once: int = _READ_AT_ONCE
 ) -> dict[str, bytes]:
@@ -95,10 +103,7 @@ async def change_object(
     raises. After `Unavailable` or a cancel it may be changed.
     """
     for _ in range(_ATTEMPTS):
-        content, etag = None, None
-        with suppress(ObjectMissing):
-            part = await store.read_part(key, max_bytes=max_bytes)
-            content, etag = bytes(part.data), part.info.etag
+        content, etag = await read_version(store, key, max_bytes=max_bytes) or (None, None)
         changed = change(content)
         if changed is None:
             return

@@ -24,9 +24,9 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from avion_media.backends.store import ListedObject, ObjectStore
-from avion_media.backends.store.contents import find, read_many
+from avion_media.backends.store.contents import find, read_if_there, read_many, read_version
 from avion_media.common import keys
-from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Reason, Unavailable
+from avion_media.common.errors import Dependency, PreconditionFailed, Reason, Unavailable
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.records import JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
@@ -258,7 +258,7 @@ class ModerationRecords:
     async def block(self, media_id: str) -> Block | None:
         """Return the block of one media item, or None if it never had one."""
         key = keys.block(media_id)
-        found = await self._read(key)
+        found = await read_version(self._store.get(), key, max_bytes=_MAX_BYTES)
         if found is None:
             return None
         raw, etag = found
@@ -284,7 +284,7 @@ class ModerationRecords:
                 if_match=block.version_id or None,
             )
         except PreconditionFailed:
-            found = await self._read(key)
+            found = await read_version(self._store.get(), key, max_bytes=_MAX_BYTES)
             if found is None or found[0] != body:  # else it is this write, whose response was lost
                 raise Superseded(block.media_id) from None
             etag = found[1]
@@ -355,8 +355,8 @@ class ModerationRecords:
     async def held(self, media_id: str) -> Held | None:
         """Return the record of a media item that is held."""
         key = f"{keys.HELD_PREFIX}{media_id}"
-        found = await self._read(key)
-        return None if found is None else HELD.read(found[0], key)
+        raw = await read_if_there(self._store.get(), key, max_bytes=_MAX_BYTES)
+        return None if raw is None else HELD.read(raw, key)
 
     async def all_held(self, known: Mapping[str, tuple[str, Held]]) -> dict[str, tuple[str, Held]]:
         """Return the records of all held media with their ETags, by media id. ``known`` ones are not read again."""
@@ -380,14 +380,6 @@ class ModerationRecords:
 
     async def _put(self, key: str, body: bytes) -> None:
         await self._store.get().put(key, body, content_type="application/json")
-
-    async def _read(self, key: str) -> tuple[bytes, str] | None:
-        """Return an object and its ETag."""
-        try:
-            part = await self._store.get().read_part(key, max_bytes=_MAX_BYTES)
-        except ObjectMissing:
-            return None
-        return bytes(part.data), part.info.etag
 
 
 def _held_key(media_id: str) -> str:

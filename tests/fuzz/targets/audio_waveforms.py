@@ -6,7 +6,7 @@ import os
 
 import av.logging
 
-from avion_media.media.sound import sound_job
+from avion_media.media.jobs import sound_job
 from mediascrub import ScrubError
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import AUDIO_FORMATS, audio, labelled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from avion_media.common.errors import Rejected
-from avion_media.media.pictures import require_memory
+from avion_media.media.jobs import require_memory
 from mediascrub import ScrubError, read_picture
 from mediascrub.bounds import PictureBounds
 from mediathumbs import ThumbnailSize, vips

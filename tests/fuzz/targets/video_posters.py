@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 
-from avion_media.media.poster import poster_job
+from avion_media.media.jobs import poster_job
 from mediascrub import ScrubError, VideoBounds
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos

@@ -15,7 +15,7 @@ import pytest
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import JPEG, MOV, MP4, MediaFormat
 from avion_media.common.media import CredentialsState
-from avion_media.media.job_results import checked_poster, is_blurhash
+from avion_media.media.job_results import checked_poster
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.plans import plan_to_json
 from avion_media.media.sandbox import Sandbox
@@ -248,18 +248,3 @@ async def test_a_plan_that_is_none_is_a_crash(written: bytes) -> None:
 
 async def test_a_plan_for_another_format_is_a_crash() -> None:
     assert await _refusal({"plan_bytes": 1}, _plan(), MOV) is Reason.DECODER_CRASHED
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("LEHV6nWB2yk8pyo0adR*.7kCMdnj", True),
-        ("00OWt6", True),
-        ("~" + "0" * 165, False),  # its first character says more than 9 x 9
-        ("LEHV6nWB2yk8pyo0adR*.7kCMdn", False),
-        ("LEHV6nWB2yk8pyo0adR*.7kCMdn ", False),
-        ("", False),
-    ],
-)
-def test_a_blurhash_is_as_long_as_it_says(text: str, expected: bool) -> None:
-    assert is_blurhash(text) is expected

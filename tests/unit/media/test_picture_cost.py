@@ -12,7 +12,7 @@ from PIL import Image
 
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import BY_EXTENSION, Family
-from avion_media.media.pictures import picture_job
+from avion_media.media.jobs import picture_job
 from mediascrub import PEEK_BYTES, Format, PictureBounds, ScrubError, peek, read_picture
 from mediathumbs import picture_memory_bytes
 from mediathumbs.tests.made import quadrants, saved

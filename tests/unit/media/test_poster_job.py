@@ -59,7 +59,7 @@ async def _job(sandbox: Sandbox, fds: list[int], fmt: MediaFormat, **more: Any) 
     arguments |= more
     limits = replace(LIMITS, memory_bytes=min(arguments["granted_bytes"], LIMITS.memory_bytes))
     with trio.fail_after(HARD_LIMIT_S):
-        found = await sandbox.call("avion_media.media.poster:poster_job", arguments, files=fds, limits=limits)
+        found = await sandbox.call("avion_media.media.jobs:poster_job", arguments, files=fds, limits=limits)
     assert isinstance(found, dict)
     return found
 

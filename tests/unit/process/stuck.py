@@ -12,10 +12,10 @@ import trio
 
 from avion_media import service
 from avion_media.config import Config
-from avion_media.process import watchdog
 from avion_media.process.settings import DrainConfig
 from avion_media.process.tree import Tree
 from supervisors import Child, Intensity, Supervisor, Worker
+from supervisors import _watchdog as watchdog
 
 HOW = ("blocked", "overrun", "holds the interpreter", "gives up")
 

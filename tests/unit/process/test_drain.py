@@ -15,8 +15,7 @@ from avion_media.process.drain import run_until_stopped
 from avion_media.process.lifecycle import Phase
 from avion_media.process.runtime import Runtime
 from avion_media.process.settings import DrainConfig
-from avion_media.process.watchdog import Watchdog
-from supervisors import Child, Supervisor, Worker
+from supervisors import Child, Supervisor, Watchdog, Worker
 
 SETTLE_S, GRACE_S, HOUR_S = 5.0, 20.0, 3600.0
 

@@ -35,4 +35,4 @@ def test_a_stuck_process_is_ended_with_a_dump(how: str) -> None:
         assert it.returncode == 1, said
     else:
         assert it.returncode == 70, said
-        assert "not ended 0.5 s after the drain began" in said
+        assert "not ended 0.5 s after the stop began" in said

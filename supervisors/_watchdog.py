@@ -1,6 +1,6 @@
-"""A thread that ends a process that does not end by itself, because the event loop is stuck or a drain takes too long.
+"""A thread that ends a process that does not end by itself, because the event loop is stuck or a stop takes too long.
 
-Kubernetes would kill it a little later. The watchdog first writes where everything hangs.
+Kubernetes or systemd would kill it a little later. The watchdog first writes where everything hangs.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import faulthandler
 import os
 import select
+import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
@@ -25,50 +26,52 @@ _STDERR = 2
 class Watchdog:
     """Ends the process ``budget_s`` seconds after it was armed, unless its `watching` block has ended by then.
 
-    ``end`` is for tests: it is called with the exit status instead of `os._exit`.
+    All tasks and threads are written to standard error, behind ``name``; the exit status is 70. If no code in Python
+    runs any more, a thread in C ends the process with status 1.
     """
 
-    def __init__(self, budget_s: float, *, end: Callable[[int], object] = os._exit) -> None:
+    def __init__(self, budget_s: float, name: str = "") -> None:
         self._budget_s = budget_s
-        self._end = end
+        self._prefix = f"{name}: " if name else ""
         self._deadline: float | None = None
         self._over = False
         self._root: trio.lowlevel.Task | None = None
-        self._reader, self._writer = -1, -1
+        self._waker: socket.socket
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Enclose the run. Enter it inside Trio, in the main thread."""
+        """Enclose the run. Enter it inside Trio, in the main thread, once."""
         self._root = trio.lowlevel.current_root_task()
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC)
-        thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        woken, self._waker = socket.socketpair()
+        thread = threading.Thread(target=self._watch, args=(woken,), name="watchdog", daemon=True)
         thread.start()
         try:
             yield
         finally:
             self._over = True
-            os.write(self._writer, b".")
+            self._waker.send(b".")
             thread.join()
-            os.close(self._reader)
-            os.close(self._writer)
+            self._waker.close()
+            woken.close()
             if self._deadline is not None:
                 faulthandler.cancel_dump_traceback_later()
 
     def arm(self) -> None:
-        """Start the clock. Only the first call counts. Safe in a signal handler, because it takes no lock."""
+        """Start the clock, when the stop begins, within `watching`. Only the first call counts.
+
+        Safe in a signal handler, because it takes no lock.
+        """
         if self._deadline is None:
             self._deadline = time.monotonic() + self._budget_s
             # A thread in C, in case some code never releases the interpreter.
             faulthandler.dump_traceback_later(self._budget_s + _DUMP_S + _LAST_RESORT_S, exit=True, file=_STDERR)
-            os.write(self._writer, b".")
+            self._waker.send(b".")
 
-    def _watch(self) -> None:
-        poll = select.poll()
-        poll.register(self._reader, select.POLLIN)
+    def _watch(self, woken: socket.socket) -> None:
         while not self._over:
-            left_s = None if self._deadline is None else self._deadline - time.monotonic()
-            if poll.poll(None if left_s is None else max(0.0, left_s) * 1000):
-                os.read(self._reader, 16)
+            left_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+            if select.select([woken], [], [], left_s)[0]:
+                woken.recv(16)
             elif not self._over:
                 self._terminate()
                 return
@@ -77,10 +80,10 @@ class Watchdog:
         dump = threading.Thread(target=self._dump, name="watchdog-dump", daemon=True)
         dump.start()
         dump.join(_DUMP_S)
-        self._end(EXIT_STUCK)
+        os._exit(EXIT_STUCK)
 
     def _dump(self) -> None:
-        lines = [f"avion-media: not ended {self._budget_s:g} s after the drain began; tasks and threads:"]
+        lines = [f"{self._prefix}not ended {self._budget_s:g} s after the stop began; tasks and threads:"]
         if self._root is not None:
             lines += task_tree(self._root)
         os.write(_STDERR, ("\n".join(lines) + "\n").encode(errors="replace"))

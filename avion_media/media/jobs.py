@@ -1,4 +1,7 @@
-"""The job that makes thumbnails and the scrubbed original of an image. It runs inside the sandbox."""
+"""The jobs that make thumbnails, and the scrubbed original of an image. They run inside the sandbox.
+
+The fork server imports this with the first of them, so an idle replica holds no libraries of images.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,19 @@ from avion_media.backends.files import write_at
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.media import CredentialsState
 from avion_media.media.scrubber import read_manifest, state_of
-from mediascrub import Format, Picture, PictureBounds, ScrubCode, ScrubError, read_picture
-from mediathumbs import Thumbnails, ThumbnailSize, make_thumbnails, picture_memory_bytes, thumbnail_names, with_its_end
+from mediascrub import Format, Picture, PictureBounds, Range, ScrubCode, ScrubError, VideoBounds, read_picture
+from mediathumbs import (
+    Thumbnails,
+    ThumbnailSize,
+    coded_pixels,
+    make_poster,
+    make_thumbnails,
+    make_waveform,
+    picture_memory_bytes,
+    poster_memory_bytes,
+    thumbnail_names,
+    with_its_end,
+)
 
 
 def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
@@ -60,6 +74,46 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         "sha256": hashlib.sha256(original).hexdigest(),
         "credentials": state.value,
     }
+
+
+def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    """Run `make_poster` with plain values.
+
+    Arguments: format (name), stream (of `MoviePlan`), scan_s, key_frame (a range or None), bounds, max_memory_bytes,
+    granted_bytes (of memory), and sizes, quality and webp of `picture_job`. Files: the video, and thumbnails as for
+    `picture_job`. Returns the fields of `Poster`, except for its thumbnails, and blurhash; or, if more memory than
+    granted may be needed, ``{"needed_bytes": …}`` and writes nothing.
+    """
+    source, *thumbnail_files = files
+    video = source, Format(arguments["format"]), arguments["stream"]
+    bounds = VideoBounds(**arguments["bounds"])
+    needed_bytes = poster_memory_bytes(coded_pixels(*video, bounds))
+    if arguments["granted_bytes"] < min(needed_bytes, arguments["max_memory_bytes"]):
+        return {"needed_bytes": needed_bytes}
+    key_frame = arguments["key_frame"] and Range(*arguments["key_frame"])
+    options = drawing_options(arguments)
+    poster = make_poster(*video, **options, bounds=bounds, scan_s=arguments["scan_s"], key_frame=key_frame)
+    write_thumbnails(poster.thumbnails, options["sizes"], thumbnail_files)
+    return {
+        "width": poster.width,
+        "height": poster.height,
+        "blurhash": poster.thumbnails.blurhash,
+        "blank": poster.blank,
+        "key_frame": poster.key_frame,
+    }
+
+
+def sound_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    """Run `make_waveform` with plain values.
+
+    Arguments: format (name), max_duration_s, and sizes, quality and webp of `picture_job`. Files: the sound, and
+    thumbnails as for `picture_job`. Returns duration_s, and waveform: the peaks in hex.
+    """
+    source, *thumbnail_files = files
+    options = drawing_options(arguments)
+    made = make_waveform(source, Format(arguments["format"]), **options, max_duration_s=arguments["max_duration_s"])
+    write_thumbnails(made.thumbnails, options["sizes"], thumbnail_files)
+    return {"duration_s": made.duration_s, "waveform": made.peaks.hex()}
 
 
 def require_memory(picture: Picture, max_memory_bytes: int) -> None:

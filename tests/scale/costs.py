@@ -1,10 +1,13 @@
-"""The CPU time of one task, and of one read of the statistics, at a given backlog: of this process and of Redis."""
+"""The CPU time of one task, and of one read of the statistics, beside backlogs: of this process and of Redis."""
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import redis as redis_py
@@ -13,10 +16,14 @@ from avion_media.backends.queue import QueueKeys, QueueStats, TaskQueue
 from avion_media.backends.redis import open_redis
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE
 from tests.scale.backlog import fill_dead_letters, fill_delayed, fill_queue
+from trio_redis import run_all
 
 Client: TypeAlias = Any  # redis-py's types cover options that no test here uses
 MOST_DEAD_LETTERS = 90_000  # a queue keeps 100,000
+TENANTS_QUEUE = "tenants"  # of tasks that wait for their turn, one of each tenant
 FIELDS = {"media_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "type": "thumbnail"}
+_TURNS = 20
+_ENQUEUED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,40 +36,63 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All costs at one backlog, and its statistics."""
+    """All costs beside one backlog, and its statistics. ``costs`` has those of each turn, by step."""
 
     count: int
-    costs: dict[str, Cost]
+    costs: dict[str, list[Cost]]
     tasks: QueueStats
     deletions: QueueStats
 
+    def cost(self, step: str) -> Cost:
+        """The median of a step."""
+        turns = self.costs[step]
+        return Cost(statistics.median(each.ours for each in turns), statistics.median(each.server for each in turns))
 
-async def measure(url: str, count: int, rounds: int) -> Measured:
-    """Measure with ``count`` queued tasks, as many delayed ones, and dead letters up to the limit of a queue.
 
-    The server at ``url`` is empty.
+async def measure(backlogs: Sequence[tuple[str, int]], rounds: int) -> list[Measured]:
+    """Measure each step ``rounds`` times beside each backlog: a server, which is empty, and what to fill it with.
+
+    There are so many queued tasks, delayed ones, tenants with a task that waits for its turn, and dead letters up to
+    the limit of a queue. The backlogs take turns, so that they share whatever else this machine does.
     """
+    async with AsyncExitStack() as stack:
+        opened = [await stack.enter_async_context(_filled(url, count)) for url, count in backlogs]
+        found = [Measured(each.count, {}, await each.tasks.stats(), await each.deletions.stats()) for each in opened]
+        for name in opened[0].all():
+            for turn in range(-1, _TURNS):
+                for steps, measured in zip(opened, found, strict=True):
+                    cost = await _cost(steps.client, steps.all()[name], max(1, rounds // _TURNS))
+                    if turn >= 0:  # the first one only warms up: afterwards the server knows the scripts
+                        measured.costs.setdefault(name, []).append(cost)
+    return found
+
+
+@asynccontextmanager
+async def _filled(url: str, count: int) -> AsyncIterator[_Steps]:
     with redis_py.Redis.from_url(url) as client:
         client.flushall()
         fill_queue(client, PROCESSING_QUEUE, count)
         fill_delayed(client, QueueKeys(DELETE_QUEUE).delayed, count)
         fill_dead_letters(client, QueueKeys(PROCESSING_QUEUE).dead_letters, min(count, MOST_DEAD_LETTERS))
         async with open_redis(url, timeout_s=30.0) as redis:
-            tasks, deletions = (TaskQueue(redis, name) for name in (PROCESSING_QUEUE, DELETE_QUEUE))
-            found = await tasks.stats(), await deletions.stats()
-            steps = _Steps(tasks, deletions, count)
-            costs = {name: await _cost(client, step, rounds) for name, step in steps.all().items()}
-            return Measured(count, costs, *found)
+            tasks, deletions, tenants = (
+                TaskQueue(redis, name) for name in (PROCESSING_QUEUE, DELETE_QUEUE, TENANTS_QUEUE)
+            )
+            waiting = [partial(tenants.enqueue, FIELDS | {"owner": f"owner-{number}"}) for number in range(count)]
+            await run_all(waiting, _ENQUEUED_AT_ONCE)
+            yield _Steps(client, tasks, deletions, tenants, count)
 
 
+@dataclass
 class _Steps:
     """The steps. Each leaves the length of the backlog unchanged."""
 
-    def __init__(self, tasks: TaskQueue, deletions: TaskQueue, count: int) -> None:
-        self._tasks = tasks
-        self._deletions = deletions
-        self._count = count
-        self._number = 0
+    client: Client
+    tasks: TaskQueue
+    deletions: TaskQueue
+    tenants: TaskQueue
+    count: int
+    _number: int = 0
 
     def all(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """Return the steps by their names in the table."""
@@ -70,6 +100,7 @@ class _Steps:
             "queued, taken, renewed, completed": self._complete,
             "queued, taken, released, completed": self._release,
             "queued, taken, given up, replayed, completed": self._give_up,
+            "queued, one taken and completed, beside tenants": self._take_turns,
             "delayed until now, promoted, completed": self._promote,
             "looked for abandoned tasks": self._reclaim,
             "asked for the figures of the queue": self._look,
@@ -78,7 +109,7 @@ class _Steps:
 
     async def _complete(self) -> None:
         await self._enqueue()
-        lease = await self._tasks.take("a", 0)
+        lease = await self.tasks.take("a", 0)
         assert lease is not None
         await lease.renew()
         await lease.complete()
@@ -86,41 +117,46 @@ class _Steps:
     async def _release(self) -> None:
         await self._enqueue()
         for ends in (False, True):
-            lease = await self._tasks.take("a", 0)
+            lease = await self.tasks.take("a", 0)
             assert lease is not None
             await (lease.complete() if ends else lease.release())
 
     async def _give_up(self) -> None:
         await self._enqueue()
-        lease = await self._tasks.take("a", 0)
+        lease = await self.tasks.take("a", 0)
         assert lease is not None
         await lease.dead_letter("internal: out of luck")
-        (oldest,) = await self._tasks.dead_letters.list(1)
-        assert await self._tasks.dead_letters.replay(oldest.entry_id)
-        await self._finish_one(self._tasks)
+        (oldest,) = await self.tasks.dead_letters.list(1)
+        assert await self.tasks.dead_letters.replay(oldest.entry_id)
+        await self._finish_one(self.tasks)
+
+    async def _take_turns(self) -> None:
+        self._number += 1
+        await self.tenants.enqueue(FIELDS | {"owner": f"another-{self._number}"})
+        await self._finish_one(self.tenants)
 
     async def _promote(self) -> None:
         self._number += 1
-        assert await self._deletions.delay(
+        assert await self.deletions.delay(
             [({"media_id": f"now-{self._number}"}, f"now-{self._number}", time.time() - 1)]
         )
-        assert await self._deletions.promote() == 1
-        await self._finish_one(self._deletions)
+        assert await self.deletions.promote() == 1
+        await self._finish_one(self.deletions)
 
     async def _reclaim(self) -> None:
-        assert await self._tasks.reclaim("b", idle_s=60) == 0
+        assert await self.tasks.reclaim("b", idle_s=60) == 0
 
     async def _look(self) -> None:
-        assert (await self._tasks.stats()).depth == self._count
+        assert (await self.tasks.stats()).depth == self.count
 
     async def _list(self) -> None:
-        dead_letters = self._tasks.dead_letters
+        dead_letters = self.tasks.dead_letters
         (somewhere,) = await dead_letters.list(1)
         assert len(await dead_letters.list(100, somewhere.entry_id)) == 100
 
     async def _enqueue(self) -> None:
         self._number += 1
-        await self._tasks.enqueue(FIELDS, dedup_key=f"m{self._number}")
+        await self.tasks.enqueue(FIELDS, dedup_key=f"m{self._number}")
 
     @staticmethod
     async def _finish_one(queue: TaskQueue) -> None:
@@ -130,7 +166,6 @@ class _Steps:
 
 
 async def _cost(client: Client, step: Callable[[], Awaitable[None]], rounds: int) -> Cost:
-    await step()  # afterwards the server knows the scripts
     ours, server = time.process_time(), server_cpu_s(client)
     for _ in range(rounds):
         await step()

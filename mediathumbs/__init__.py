@@ -1,7 +1,8 @@
 """Thumbnails of photos, posters of videos and waveforms of sound, in the colours that a browser would show.
 
-What they are made of is untrusted, and native libraries decode it, so call them in a sandboxed process. This package
-loads no decoder: each of these functions loads its own at its first use. mediascrub reads the files first.
+What they are made of is untrusted, and native libraries decode it, so call them in a sandboxed process, one at a time:
+they are not thread-safe. This package loads no decoder: each of these functions loads its own at its first use, for the
+whole process. mediascrub reads the files first.
 """
 
 from __future__ import annotations

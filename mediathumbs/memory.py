@@ -27,13 +27,19 @@ _POSTER_BYTES_PER_PIXEL = 24
 
 
 def picture_memory_bytes(facts: Peek, fmt: Format, file_bytes: int) -> int:
-    """Return the maximum memory for this picture: decode, thumbnails and scrub of the file."""
+    """Return the maximum memory for this picture: decode, thumbnails and scrub of the file.
+
+    ``facts`` are those of mediascrub's `peek`, or a `Picture`. Raises KeyError for a format that is no image.
+    """
     per_pixel = _WHOLE_BYTES_PER_PIXEL[fmt] if facts.whole else _BYTES_PER_PIXEL[fmt]
     return _BASE_BYTES + _COPIES * file_bytes + facts.width * facts.height * per_pixel
 
 
 def largest_picture_memory_bytes(max_pixels: int, formats: Collection[str]) -> int:
-    """Return how much memory a picture of so many pixels may need, in the most expensive of these formats."""
+    """Return how much memory a picture of so many pixels may need, in the most expensive of these formats.
+
+    That is without the copies of its file, which `picture_memory_bytes` adds.
+    """
     most = max((cost for fmt, cost in (_BYTES_PER_PIXEL | _WHOLE_BYTES_PER_PIXEL).items() if fmt in formats), default=0)
     return _BASE_BYTES + most * max_pixels
 

@@ -26,6 +26,7 @@ from mediathumbs.results import (
     Thumbnails,
     ThumbnailSize,
     Webp,
+    check_wanted,
     fit_within,
     thumbnail_names,
 )
@@ -42,10 +43,11 @@ def make_thumbnails(picture: Picture, sizes: ThumbnailSizes, quality: int = 80, 
 
     The aspect is kept (see `fit_within`), and nothing is enlarged. Transparency becomes white in a JPEG. An animation
     is represented by its first frame. ``quality``, 1 to 95, is that of JPEG and WebP. Opens no file and no socket.
-    Raises `ScrubError`: CORRUPT, or UNSUPPORTED for HEIC without pillow_heif; and MemoryError.
 
-    PNG and WebP need `allow_png` and `allow_webp`.
+    Raises `ScrubError`: CORRUPT, TOO_MANY_PIXELS (for Pillow), UNSUPPORTED (PNG and WebP before `allow_png` and
+    `allow_webp`, HEIC without pillow_heif); MemoryError; and ValueError for no sizes, or another quality.
     """
+    check_wanted(picture.format, tuple(Format), sizes, quality)
     with judging_damage():
         try:
             return _thumbnails(picture, sizes, quality, webp)

@@ -36,7 +36,7 @@ from mediascrub.ranges import Range
 from mediathumbs.damage import judging_damage
 from mediathumbs.libav import graph_for, rgb_of, without_damage
 from mediathumbs.pictures import thumbnails_of_frame
-from mediathumbs.results import Poster, ThumbnailSize, Webp, fit_within
+from mediathumbs.results import Poster, ThumbnailSize, Webp, check_wanted, fit_within
 
 _DEMUXERS: Final = {Format.MP4: "mov", Format.MOV: "mov", Format.WEBM: "matroska", Format.MKV: "matroska"}
 # libav's decoders of the codecs of phones, browsers and cameras (libdav1d is AV1). Sound is not decoded for a poster.
@@ -61,7 +61,7 @@ _WITH_A_TURN: Final = {(True, True): 5, (True, False): 6, (False, False): 7, (Fa
 def coded_pixels(fd: int, fmt: Format, stream: str, bounds: VideoBounds) -> int:
     """Return how many pixels a coded frame of a video has, which says how much memory `make_poster` needs.
 
-    The arguments and the errors are those of `make_poster`.
+    0 where only a frame says it (H.263 and its kin). The arguments and the errors are those of `make_poster`.
     """
     with judging_damage():
         return Video(fd, fmt, stream, bounds).pixels
@@ -83,13 +83,13 @@ def make_poster(
 
     ``fd`` is the video, a file of ``fmt``, and ``stream`` that of mediascrub's `MoviePlan`. The first ``scan_s``
     seconds are searched, and then ``key_frame``, where one lies. The file can be sparse beyond its index and what is
-    searched.
-    ``sizes``, ``quality`` and ``webp``: see `make_thumbnails`.
+    searched. ``sizes``, ``quality`` and ``webp``: see `make_thumbnails`.
 
     Raises `ScrubError`: NO_VIDEO (attached pictures do not count), UNSUPPORTED (codec), the codes of
-    `VideoBounds.check_size`, and CORRUPT if no frame decodes, or the first key picture only with errors; or
-    MemoryError.
+    `VideoBounds.check_size`, and CORRUPT if no frame decodes, or the first key picture only with errors; MemoryError;
+    and ValueError as `make_thumbnails`, or for a format that is no video.
     """
+    check_wanted(fmt, _DEMUXERS, sizes, quality)
     with judging_damage(), av.logging.Capture() as messages:
         opened = partial(Video, fd, fmt, stream, bounds)
         longest_edge = max(size.longest_edge for size in sizes)

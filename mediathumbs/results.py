@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mediascrub import Range
+from mediascrub import Format, Range
 
 WEBP_SUFFIX: Final = ".webp"
 """Suffix of a size's name for a WebP. Without it, the thumbnail is a JPEG."""
@@ -64,6 +64,14 @@ class Waveform:
     peaks: bytes
     duration_s: float
     thumbnails: Thumbnails
+
+
+def check_wanted(fmt: Format, formats: Collection[Format], sizes: Collection[ThumbnailSize], quality: int) -> None:
+    """Raise ValueError for a mistake of the caller, which must not look like one of the file."""
+    if fmt not in formats:
+        raise ValueError(f"{fmt} is not one of {', '.join(formats)}")
+    if not sizes or not 1 <= quality <= 95:
+        raise ValueError("expected at least one size, and a quality within 1 and 95")
 
 
 def thumbnail_names(sizes: Iterable[ThumbnailSize]) -> tuple[str, ...]:

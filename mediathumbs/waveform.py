@@ -23,7 +23,7 @@ from mediascrub.picture import UPRIGHT
 from mediathumbs.damage import judging_damage
 from mediathumbs.libav import without_damage
 from mediathumbs.pictures import thumbnails_of_frame
-from mediathumbs.results import WAVEFORM_SPANS, ThumbnailSize, Waveform, Webp
+from mediathumbs.results import WAVEFORM_SPANS, ThumbnailSize, Waveform, Webp, check_wanted
 
 _DEMUXERS: Final = {
     Format.MP3: "mp3",
@@ -62,8 +62,9 @@ def make_waveform(
     """Decode the sound in a file of ``fmt`` once. Return its waveform, and thumbnails of a picture of it.
 
     ``sizes``, ``quality`` and ``webp``: see `make_thumbnails`. Raises `ScrubError`: NO_SOUND, TOO_LONG, and CORRUPT if
-    nothing decodes; or MemoryError.
+    nothing decodes; MemoryError; and ValueError as `make_thumbnails`, or for a format that is no sound.
     """
+    check_wanted(fmt, _DEMUXERS, sizes, quality)
     with judging_damage():
         peaks, duration_s, cost_s = Peaks(), 0.0, 0.0
         for frame in _frames(fd, fmt):

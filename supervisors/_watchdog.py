@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import select
+import selectors
 import socket
 import threading
 import time
@@ -36,45 +36,49 @@ class Watchdog:
         self._deadline: float | None = None
         self._over = False
         self._root: trio.lowlevel.Task | None = None
-        self._waker: socket.socket
+        self._waker: socket.socket | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Enclose the run. Enter it inside Trio, in the main thread, once."""
         self._root = trio.lowlevel.current_root_task()
-        woken, self._waker = socket.socketpair()
+        woken, waker = socket.socketpair()
+        self._waker = waker
         thread = threading.Thread(target=self._watch, args=(woken,), name="watchdog", daemon=True)
         thread.start()
         try:
             yield
         finally:
             self._over = True
-            self._waker.send(b".")
+            self._waker = None
+            waker.send(b".")
             thread.join()
-            self._waker.close()
+            waker.close()
             woken.close()
             if self._deadline is not None:
                 faulthandler.cancel_dump_traceback_later()
 
     def arm(self) -> None:
-        """Start the clock, when the stop begins, within `watching`. Only the first call counts.
+        """Start the clock, when the stop begins. Only the first call counts, and only within `watching`.
 
         Safe in a signal handler, because it takes no lock.
         """
-        if self._deadline is None:
+        if self._deadline is None and self._waker is not None:
             self._deadline = time.monotonic() + self._budget_s
             # A thread in C, in case some code never releases the interpreter.
             faulthandler.dump_traceback_later(self._budget_s + _DUMP_S + _LAST_RESORT_S, exit=True, file=_STDERR)
             self._waker.send(b".")
 
     def _watch(self, woken: socket.socket) -> None:
-        while not self._over:
-            left_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-            if select.select([woken], [], [], left_s)[0]:
-                woken.recv(16)
-            elif not self._over:
-                self._terminate()
-                return
+        with selectors.DefaultSelector() as selector:
+            selector.register(woken, selectors.EVENT_READ)
+            while not self._over:
+                left_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+                if selector.select(left_s):
+                    woken.recv(16)
+                elif not self._over:
+                    self._terminate()
+                    return
 
     def _terminate(self) -> None:
         dump = threading.Thread(target=self._dump, name="watchdog-dump", daemon=True)

@@ -1,6 +1,6 @@
 """What a sandboxed process does with an exception of its job: see `sandbox`.
 
-The fork server loads it, and each fork copies what is loaded, so it imports little.
+The fork server loads it, and with it mediascrub, which the jobs need anyway.
 """
 
 from __future__ import annotations

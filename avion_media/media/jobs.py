@@ -94,13 +94,8 @@ def poster_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     options = drawing_options(arguments)
     poster = make_poster(*video, **options, bounds=bounds, scan_s=arguments["scan_s"], key_frame=key_frame)
     write_thumbnails(poster.thumbnails, options["sizes"], thumbnail_files)
-    return {
-        "width": poster.width,
-        "height": poster.height,
-        "blurhash": poster.thumbnails.blurhash,
-        "blank": poster.blank,
-        "key_frame": poster.key_frame,
-    }
+    facts = {name: getattr(poster, name) for name in ("width", "height", "blank", "key_frame")}
+    return facts | {"blurhash": poster.thumbnails.blurhash}
 
 
 def sound_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:

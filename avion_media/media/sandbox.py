@@ -1,7 +1,7 @@
 """The sandbox of `trio_sandbox` with the errors, the messages and the log of this service.
 
-Jobs raise `Rejected`, which `job_errors` translates inside their processes, and callers get `Rejected` and
-`Unavailable` from here. `SandboxJobFailed`, a bug, stays as it is.
+Jobs raise `Rejected`, or `ScrubError` of mediascrub and mediathumbs. `job_errors` translates both inside their
+processes, and callers get `Rejected` and `Unavailable` from here. `SandboxJobFailed`, a bug, stays as it is.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Sandbox:
     async def call(self, target: str, arguments: dict[str, Any], *, files: Sequence[int] = (), limits: Limits) -> Any:
         """Run our function ``target`` in a fresh sandboxed process; return its result: see `trio_sandbox.Sandbox.call`.
 
-        Errors: the job's own `Rejected`; `Rejected` with DECODER_LIMIT or DECODER_CRASHED; `SandboxJobFailed` for any
-        other exception of the job; `DecoderKilled`; `Unavailable` if the sandbox is down.
+        Errors: `Rejected` for what the job says of the file; `Rejected` with DECODER_LIMIT or DECODER_CRASHED;
+        `SandboxJobFailed` for any other exception of the job; `DecoderKilled`; `Unavailable` if the sandbox is down.
         """
         try:
             return await self.opened.call(target, arguments, files=files, limits=limits)

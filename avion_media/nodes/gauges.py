@@ -34,7 +34,7 @@ from avion_media.process.tree import lasting_nodes
 from avion_media.workers.sweep import STORED_KINDS
 from supervisors import State, Supervisor
 from trio_redis import run_all
-from trio_telemetry import Instrument, cpu_seconds, get_logger, loop_lags, open_files, resident_bytes
+from trio_telemetry import Instrument, Point, cpu_seconds, get_logger, loop_lags, open_files, resident_bytes
 
 _log = get_logger(path="telemetry")
 _COUNTED_S = 4.0  # age from which some replica counts again
@@ -52,8 +52,6 @@ _OF_LIMITERS: dict[Instrument, Callable[[Limiter], float]] = {
     instruments.LIMITER_LIMIT: lambda limiter: limiter.limit,
     instruments.LIMITER_WAITING: lambda limiter: limiter.waiting,
 }
-Point = tuple[float, dict[str, str | int | float | bool]]
-
 _KEY = "media_statistics"
 _COUNTING = "media_statistics_counting"  # string: some replica counts, or has counted a moment ago
 _KEPT = 3  # times the age at which they are counted again: the others read them while one counts

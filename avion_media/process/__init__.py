@@ -1,1 +1,1 @@
-"""One process: phases, drain, readiness, watchdog, and what its nodes share."""
+"""One process: phases, drain, readiness, and what its nodes share."""

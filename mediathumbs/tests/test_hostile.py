@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mediascrub import Format, ScrubCode, ScrubError, peek, read_picture
+from mediascrub import Format, ScrubCode, ScrubError, VideoBounds, peek, read_picture
 from mediascrub.bounds import PictureBounds
-from mediathumbs import ThumbnailSize
+from mediathumbs import ThumbnailSize, make_poster, make_thumbnails, make_waveform
 from mediathumbs.damage import judging_damage
 
 from .made import DATA, chunk, exif_with_orientation, png_of_samples, process, quadrants, saved
@@ -249,6 +249,18 @@ def test_exceptions_of_decoders_have_their_reason(error: Exception, reason: Scru
     assert refusal.value.code is reason
 
 
+def test_a_mistake_of_the_caller_is_no_damage() -> None:
+    data = saved(quadrants(), "JPEG")
+    picture = read_picture(memoryview(data), Format.JPEG)
+    for sizes, quality in (([], 80), (ONE, 0), (ONE, 100)):
+        with pytest.raises(ValueError, match="expected at least one size"):
+            make_thumbnails(picture, sizes, quality)
+    with pytest.raises(ValueError, match="jpeg is not one of mp4, mov, webm, mkv"):
+        make_poster(-1, Format.JPEG, "V:0", ONE, bounds=VideoBounds())
+    with pytest.raises(ValueError, match="mp4 is not one of mp3"):
+        make_waveform(-1, Format.MP4, ONE, max_duration_s=1)
+
+
 def test_a_lack_of_memory_is_no_damage() -> None:
     with pytest.raises(MemoryError), judging_damage():
         raise MemoryError
@@ -289,7 +301,7 @@ IN_THE_SANDBOX = """
 import sys
 from pathlib import Path
 import pillow_heif
-from mediathumbs import ThumbnailSize
+from mediathumbs import ThumbnailSize, make_poster, make_thumbnails, make_waveform
 from mediascrub import Format, PictureBounds, read_picture
 from mediathumbs import vips
 from mediathumbs.pictures import make_thumbnails

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from avion_media.common.errors import Rejected
+from avion_media.common.errors import Reason, Rejected
 from avion_media.common.formats import FORMATS, Family, MediaFormat
 from avion_media.media.jobs import require_memory
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
@@ -103,6 +103,8 @@ def picture(data: bytes, fmt: Format) -> Outcome:
         made = make_thumbnails(read, _SIZES)
     except ScrubError as error:
         return found | {"reason": REASONS[error.code].value}
+    except MemoryError:
+        return found | {"reason": Reason.DECODER_LIMIT.value}
     except Rejected as rejected:
         return found | {"reason": rejected.reason.value}
     width, height = read.displayed_size

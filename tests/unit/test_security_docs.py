@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 )
 def test_every_test_that_is_named_exists(page: str) -> None:
     text = (ROOT / "docs" / page).read_text()
-    libraries = "(?:mediascrub/|trio_http1/|trio_sandbox/|guarded_fetch/)?"
+    libraries = "(?:mediascrub/|mediathumbs/|trio_http1/|trio_sandbox/|guarded_fetch/)?"
     named = set(re.findall(rf"`({libraries}tests/[A-Za-z0-9_/.]+)`", text))
 
     assert named

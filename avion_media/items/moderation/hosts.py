@@ -134,9 +134,14 @@ class BlockedHosts:
         page, next_page = behind[:count], _order(behind[count - 1]) if len(behind) > count else ""
         stored = [_key(each.name) for each in page if each.by != SETTINGS]
         read = await read_many(self._store.get(), stored, max_bytes=_MAX_BYTES)
-        found = {key: BLOCKED_HOST.read_or_skip(raw, key) for key, raw in read.items()}
-        gone = set(stored) - read.keys()  # unblocked meanwhile
-        return [found.get(_key(each.name)) or each for each in page if _key(each.name) not in gone], next_page
+        found: dict[str, BlockedHost] = {}
+        for each in page:
+            key = _key(each.name)
+            if each.by == SETTINGS:
+                found[_order(each)] = each
+            elif key in read:  # else it was unblocked meanwhile
+                found[_order(each)] = BLOCKED_HOST.read_or_skip(read[key], key) or each
+        return list(found.values()), next_page
 
     async def covering(self, host: str) -> Sequence[BlockedHost]:
         """Return the blocks that cover a host in normal form, only with their names."""

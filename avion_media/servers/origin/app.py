@@ -252,7 +252,7 @@ async def observed(
             response = await respond(request, route, timing)
             status = response.status
             if header := timing.header():
-                response.headers["Server-ServerTiming"] = header
+                response.headers["Server-Timing"] = header
             return response
         except trio.Cancelled:
             status = _CLIENT_GONE

@@ -25,4 +25,4 @@ def _feed(data: bytes) -> None:
     make_thumbnails(picture, _SIZES)
 
 
-TARGET = parser_target("image-thumbnails", images, _feed, allowed=(ScrubError, Rejected), max_cpu_s=5.0)
+TARGET = parser_target("image-thumbnails", images, _feed, allowed=(ScrubError, Rejected, MemoryError), max_cpu_s=5.0)

@@ -34,4 +34,4 @@ def _feed(data: bytes) -> None:
         os.close(thumbnail)
 
 
-TARGET = parser_target("video-posters", videos, _feed, allowed=(ScrubError,), max_cpu_s=10.0)
+TARGET = parser_target("video-posters", videos, _feed, allowed=(ScrubError, MemoryError), max_cpu_s=10.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -132,3 +133,17 @@ async def test_the_index_of_hosts(objects: dict[str, Stored]) -> None:
     assert found == [ids[:2], ids[2:3]]
     behind = index.copies("a.example", parse_remote_id(ids[0]), page_size=2)
     assert [[str(each.media_id) for each in page] async for page in behind] == [ids[1:3]]
+
+
+async def test_a_host_that_the_settings_block_too_is_listed_twice(
+    new_replica: NewReplica, objects: dict[str, Stored]
+) -> None:
+    hosts = new_replica()
+    await hosts.block(replace(parse_host("denied.example"), note="by hand", by="alice"))
+    assert [(each.host, each.by) for each in (await hosts.list())[0]] == [
+        ("denied.example", "alice"),
+        ("denied.example", "settings"),
+    ]
+    for key in [each for each in objects if each.endswith("/denied.example")]:  # unblocked elsewhere, just now
+        del objects[key]
+    assert [(each.host, each.by) for each in (await hosts.list())[0]] == [("denied.example", "settings")]

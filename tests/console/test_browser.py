@@ -159,44 +159,45 @@ def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: 
     return f"media_processing_queue/{entry_id}"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "",
-        "/queues",
-        "/dead-letters",
-        "/dead-letters?each=1",
-        "/media?kind=image&owner=ada&since=2026-11-01",
-        "/media?q=owner:alice&view=list",
-        f"/media/{IDS[0]}",
-        f"/media/{HELD[0]}",
-        f"/media/{BLOCKED}",
-        f"/media/{REMOTE}",
-        "/moderation",
-        f"/moderation?q={'ab' * 32}",
-        f"/moderation?part=lists&q={BLOCKED}",
-        "/moderation?part=blocked",
-        "/moderation?part=blocked&source=owner/alice",
-        "/review",
-        "/moderation?part=hosts",
-        "/system",
-        "/audit",
-        "/confirm?action=drop&all=1&reason=poison",
-        "/confirm?action=replay_all&reason=poison",
-        f"/confirm?action=block&target={HELD[0]}",
-        f"/confirm?action=unblock&target={BLOCKED}",
-        "/nothing",
-    ],
+PATHS = (
+    "",
+    "/queues",
+    "/dead-letters",
+    "/dead-letters?each=1",
+    "/media?kind=image&owner=ada&since=2026-11-01",
+    "/media?q=owner:alice&view=list",
+    f"/media/{IDS[0]}",
+    f"/media/{HELD[0]}",
+    f"/media/{BLOCKED}",
+    f"/media/{REMOTE}",
+    "/moderation",
+    f"/moderation?q={'ab' * 32}",
+    f"/moderation?part=lists&q={BLOCKED}",
+    "/moderation?part=blocked",
+    "/moderation?part=blocked&source=owner/alice",
+    "/review",
+    "/moderation?part=hosts",
+    "/system",
+    "/audit",
+    "/confirm?action=drop&all=1&reason=poison",
+    "/confirm?action=replay_all&reason=poison",
+    f"/confirm?action=block&target={HELD[0]}",
+    f"/confirm?action=unblock&target={BLOCKED}",
+    "/nothing",
 )
+
+
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", [True, False], ids=["script", "no script"], indirect=True)
-def test_every_page_fits_every_width_and_axe_finds_nothing(
-    page: Page, dev: Development, letters: list[str], moderated: Objects, path: str
-) -> None:
-    response = page.goto(dev.console_url + path)
-    assert response is not None
-    assert len(response.body()) <= MAX_PAGE_BYTES
-    assert "unsafe" not in response.headers["content-security-policy"]
-    assert_fits_and_is_accessible(page)
+@pytest.mark.usefixtures("letters", "moderated")
+def test_every_page_fits_every_width_and_axe_finds_nothing(page: Page, dev: Development) -> None:
+    """All in one context, because a new one costs as much as the look at a page."""
+    for path in PATHS:
+        response = page.goto(dev.console_url + path)
+        assert response is not None
+        assert len(response.body()) <= MAX_PAGE_BYTES, path
+        assert "unsafe" not in response.headers["content-security-policy"], path
+        assert_fits_and_is_accessible(page)
 
 
 def test_lanes_stay_open_and_the_menu_of_replicas_closes(page: Page, dev: Development) -> None:

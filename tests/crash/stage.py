@@ -406,9 +406,13 @@ class Stage:
 
     async def resume_blocks(self, steps: Steps | None = None) -> None:
         """Let another process finish begun blocks, after the claims of the first have ended."""
+        self.end_claims()
+        await self.resume_with_claims(steps)
+
+    def end_claims(self) -> None:
+        """Let the claims of killed processes end."""
         for claim in self.client.scan_iter("media_block_claim:*"):
             self.client.delete(claim)
-        await self.resume_with_claims(steps)
 
     async def resume_with_claims(self, steps: Steps | None = None) -> None:
         """The same, while the claims of a killed process may last."""

@@ -181,11 +181,11 @@ async def test_a_block_is_complete_only_with_its_copy_whose_claim_a_killed_proce
 ) -> None:
     """And a lifted block likewise. Redis keeps what it has."""
     stage, copy = sorted(await published(new_stage), key=lambda each: str(each.media_id), reverse=bool(first))
-    stage.config = copy.config = Config(tasks=TasksConfig.model_construct(claim_after=0.3))
     served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
 
     async def resume() -> None:
-        stage.client.set(f"media_block_claim:{copy.media_id}", "a killed process", px=300)
+        stage.end_claims()
+        stage.client.set(f"media_block_claim:{copy.media_id}", "a killed process", px=50)
         with trio.fail_after(20):
             while unfinished(stage):
                 with suppress(Unavailable):
@@ -723,8 +723,7 @@ async def stands_still(stage: Stage, moment: str, meanwhile: Callable[[], Awaita
     """Return steps of a process that stands still at a moment for longer than its claim."""
 
     async def others() -> None:
-        for claim in stage.client.scan_iter("media_block_claim:*"):
-            stage.client.delete(claim)
+        stage.end_claims()
         await meanwhile()
 
     acts: Iterator[Act] = chain([others], repeat(nothing))

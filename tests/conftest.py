@@ -18,6 +18,7 @@ from botocore.config import Config as BotoConfig
 
 from avion_media.backends.settings import S3Config
 from tests.services import S3Address, ceph, moto, redis_server, s3_address_from
+from tests.services.boto import share_models
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -28,6 +29,7 @@ def pytest_configure() -> None:
     """Ctrl-C is a thing to test: a shell that started us in the background hands down that SIGINT is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    share_models()
     hypothesis.settings.register_profile("untimed", deadline=None)  # machines are shared: an example may take its time
     hypothesis.settings.load_profile("untimed")
 

@@ -225,10 +225,13 @@ def _import_all() -> None:
 
 
 def settle() -> None:
-    """Do now what each service would do in its first second: build the readers of records, try the native libraries,
-    and collect garbage."""
+    """Do now what each service would do in its first second: build the readers of records, read the models of S3, try
+    the native libraries, and collect garbage."""
     from avion_media import service
     from avion_media.common.records import RECORDS
+    from tests.services.boto import share_models
+
+    share_models()
 
     for record in RECORDS.values():
         assert record._adapter

@@ -80,7 +80,7 @@ class Replica:
         """Return whether it reports to be ready."""
         try:
             url = f"http://{self.environment['AVION_MEDIA_ADMIN__BIND']}/readyz"
-            return httpx.get(url, trust_env=False, timeout=2).status_code == 200
+            return httpx.get(url, trust_env=False, verify=False, timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -41,7 +41,7 @@ def test_one_client_cannot_end_the_server(service: Service, attack: object, port
     assert callable(attack)
     url = service.http_url if port == "origin" else service.admin_url
     before = incarnations(tree_of(service))
-    with httpx.Client(base_url=url, trust_env=False) as other:
+    with httpx.Client(base_url=url, trust_env=False, verify=False) as other:
         assert other.get("/media/none").status_code == 404
         own_connection = _local_port(other)
         for _ in range(_ROUNDS):
@@ -54,7 +54,9 @@ def test_one_client_cannot_end_the_server(service: Service, attack: object, port
 
 def test_nothing_can_be_killed_unless_it_is_enabled(service: Service) -> None:
     before = incarnations(tree_of(service))
-    answer = httpx.post(f"{service.admin_url}/chaos/kill", params={"path": "service"}, trust_env=False, timeout=30)
+    answer = httpx.post(
+        f"{service.admin_url}/chaos/kill", params={"path": "service"}, trust_env=False, verify=False, timeout=30
+    )
     assert answer.status_code == 404
     assert incarnations(tree_of(service)) == before
 

@@ -52,7 +52,7 @@ def test_more_crashes_than_the_root_bears_end_the_process(
     assert processes_with(mark) == []
     for name in ("GRPC", "HTTP", "ADMIN"):
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://{environment[f'AVION_MEDIA_{name}__BIND']}", trust_env=False, timeout=5)
+            httpx.get(f"http://{environment[f'AVION_MEDIA_{name}__BIND']}", trust_env=False, verify=False, timeout=5)
     assert redis_client.xpending("media_processing_queue", "media_workers")["pending"] == 0
 
 

@@ -121,7 +121,10 @@ def _etcd(directory: Path) -> Iterator[str]:
         "--listen-client-urls", client, "--advertise-client-urls", client,
         "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
     ]  # fmt: skip
-    with running(command, directory / "etcd.log") as server, httpx.Client(base_url=client, trust_env=False) as asking:
+    with (
+        running(command, directory / "etcd.log") as server,
+        httpx.Client(base_url=client, trust_env=False, verify=False) as asking,
+    ):
         server.wait_until(lambda: _answers(asking, "/health"), timeout_s=_START_S)
         yield client
 

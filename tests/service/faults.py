@@ -150,7 +150,7 @@ def frozen_decoders(service: Service) -> Iterator[None]:
 
 def nodes(service: Service) -> dict[str, dict[str, Any]]:
     """The live tree, by path."""
-    return _by_path(httpx.get(f"{service.admin_url}/tree", trust_env=False, timeout=30).json())
+    return _by_path(httpx.get(f"{service.admin_url}/tree", trust_env=False, verify=False, timeout=30).json())
 
 
 def _by_path(node: dict[str, Any]) -> dict[str, dict[str, Any]]:

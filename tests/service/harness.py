@@ -93,7 +93,12 @@ class Service:
     def put(self, granted: wire.RequestMediaUploadResponse, body: bytes) -> httpx.Response:
         """What the client does with the URL."""
         return httpx.put(
-            granted.upload_url, content=body, headers=dict(granted.upload_headers), trust_env=False, timeout=60
+            granted.upload_url,
+            content=body,
+            headers=dict(granted.upload_headers),
+            trust_env=False,
+            verify=False,
+            timeout=60,
         )
 
     def complete(self, media_id: str) -> None:
@@ -137,7 +142,7 @@ class Service:
     def get(self, path: str, **headers: str) -> httpx.Response:
         """GET on the origin; header names write ``-`` as ``_``."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpx.get(self.http_url + path, headers=named, trust_env=False, timeout=30)
+        return httpx.get(self.http_url + path, headers=named, trust_env=False, verify=False, timeout=30)
 
     def answered(self, status: str = "") -> int:
         """How many requests the origin answered, with a status that begins so."""
@@ -157,12 +162,12 @@ class Service:
 
     def metrics(self) -> str:
         """The page that Prometheus reads."""
-        return httpx.get(f"{self.admin_url}/metrics", trust_env=False, timeout=30).text
+        return httpx.get(f"{self.admin_url}/metrics", trust_env=False, verify=False, timeout=30).text
 
     def ready(self) -> dict[str, Any] | None:
         """What ``/readyz`` says when it is 200."""
         try:
-            response = httpx.get(f"{self.admin_url}/readyz", trust_env=False, timeout=5)
+            response = httpx.get(f"{self.admin_url}/readyz", trust_env=False, verify=False, timeout=5)
         except httpx.HTTPError:
             return None
         return response.json() if response.status_code == 200 else None
@@ -170,7 +175,9 @@ class Service:
     def readiness(self) -> dict[str, Any] | None:
         """What ``/readyz`` says, whether 200 or not; None while nobody listens."""
         try:
-            report: dict[str, Any] = httpx.get(f"{self.admin_url}/readyz", trust_env=False, timeout=5).json()
+            report: dict[str, Any] = httpx.get(
+                f"{self.admin_url}/readyz", trust_env=False, verify=False, timeout=5
+            ).json()
         except httpx.HTTPError:
             return None
         return report

@@ -94,12 +94,12 @@ def test_thumbnails_are_served_as_jpeg(service: Service, medium: wire.MediaStatu
 def test_head_says_what_get_would(service: Service, path: str, medium: wire.MediaStatus) -> None:
     for each in (path, medium.thumbnails["small"]):
         got = service.get(each)
-        head = httpx.head(service.http_url + each, trust_env=False)
+        head = httpx.head(service.http_url + each, trust_env=False, verify=False)
         assert (head.status_code, head.content) == (200, b"")
         varying = {"date", "transfer-encoding", "server-timing"}
         told = {name: value for name, value in got.headers.items() if name not in varying}
         assert {name: value for name, value in head.headers.items() if name not in varying} == told
-    missing = httpx.head(f"{service.http_url}/media/{UNKNOWN_ID}", trust_env=False)
+    missing = httpx.head(f"{service.http_url}/media/{UNKNOWN_ID}", trust_env=False, verify=False)
     assert (missing.status_code, missing.content) == (404, b"")
 
 
@@ -134,7 +134,7 @@ def test_a_list_in_several_lines_is_one_list(service: Service, path: str) -> Non
 
     def status(*tags: str) -> int:
         lines = [("If-None-Match", tag) for tag in tags]
-        return httpx.get(service.http_url + path, headers=lines, trust_env=False).status_code
+        return httpx.get(service.http_url + path, headers=lines, trust_env=False, verify=False).status_code
 
     assert status('"other"', etag) == status(etag, '"other"') == status('"a"', f'"b", {etag}', '"c"') == 304
     assert status('"other"', '"another"') == 200
@@ -235,14 +235,16 @@ def test_what_was_uploaded_but_not_processed_is_never_served(service: Service, b
 
 
 def test_a_slash_too_many_leads_nowhere(service: Service, path: str) -> None:
-    response = httpx.get(service.http_url + path + "/", headers={"Host": "elsewhere.example"}, trust_env=False)
+    response = httpx.get(
+        service.http_url + path + "/", headers={"Host": "elsewhere.example"}, trust_env=False, verify=False
+    )
     assert response.status_code == 404
     check_safety(response)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_are_405(service: Service, path: str, method: str) -> None:
-    response = httpx.request(method, service.http_url + path, content=b"x" * 10, trust_env=False)
+    response = httpx.request(method, service.http_url + path, content=b"x" * 10, trust_env=False, verify=False)
     assert response.status_code == 405
     assert set(response.headers["Allow"].replace(" ", "").split(",")) == {"GET", "HEAD"}
     check_safety(response)
@@ -262,7 +264,7 @@ def test_what_was_deleted_is_410(service: Service, redis_client: redis.Redis, da
             assert response.status_code == 410
             assert "immutable" not in response.headers["Cache-Control"]
             check_safety(response)
-    assert httpx.head(f"{service.http_url}/media/{status.media_id}", trust_env=False).status_code == 410
+    assert httpx.head(f"{service.http_url}/media/{status.media_id}", trust_env=False, verify=False).status_code == 410
 
 
 def test_types_that_are_not_accepted_are_downloads_not_pages(service: Service, bucket: S3Bucket) -> None:
@@ -279,7 +281,7 @@ def test_types_that_are_not_accepted_are_downloads_not_pages(service: Service, b
 
 def test_the_admin_port(service: Service) -> None:
     def get(path: str) -> httpx.Response:
-        return httpx.get(service.admin_url + path, trust_env=False)
+        return httpx.get(service.admin_url + path, trust_env=False, verify=False)
 
     assert get("/livez").status_code == 200
     ready = get("/readyz")

@@ -309,7 +309,7 @@ def test_calls_are_measured(service: Service) -> None:
     service.request_upload("cat.jpg", "image/jpeg", 100)
 
     def counted() -> bool:
-        text = httpx.get(f"{service.admin_url}/metrics", trust_env=False).text
+        text = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False).text
         return "avion.MediaService/RequestMediaUpload" in text
 
     eventually(counted, "the call in the metrics")

@@ -50,7 +50,7 @@ def in_hand(client: redis.Redis, service: Service) -> list[str]:
 
 def phase(service: Service) -> tuple[int, str]:
     """The status of /readyz and the phase it tells."""
-    response = httpx.get(f"{service.admin_url}/readyz", trust_env=False, timeout=5)
+    response = httpx.get(f"{service.admin_url}/readyz", trust_env=False, verify=False, timeout=5)
     return response.status_code, response.json()["phase"]
 
 
@@ -225,7 +225,7 @@ def test_a_port_that_crashes_during_the_drain_stays_closed(
         eventually(partial(in_phase, service, "DRAINING"), "the drain")
         check_refused(service)
         kill = f"{service.admin_url}/chaos/kill?path=service/{node}"
-        assert httpx.post(kill, trust_env=False, timeout=30).is_success
+        assert httpx.post(kill, trust_env=False, verify=False, timeout=30).is_success
         eventually(lambda: _runs_again(service, f"service/{node}"), "the node to be back")
         assert in_phase(service, "DRAINING")
         check_refused(service)
@@ -247,7 +247,7 @@ def test_a_signal_during_the_start_ends_it(redis_url: str, bucket: S3Bucket, num
 
     def is_up() -> bool:
         try:
-            return httpx.get(f"{admin_url}/livez", trust_env=False, timeout=5).status_code == 200
+            return httpx.get(f"{admin_url}/livez", trust_env=False, verify=False, timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -255,7 +255,7 @@ def test_a_signal_during_the_start_ends_it(redis_url: str, bucket: S3Bucket, num
     with subprocess.Popen(command, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             eventually(is_up, "the admin port, which is up first")
-            ready = httpx.get(f"{admin_url}/readyz", trust_env=False, timeout=30).status_code == 200
+            ready = httpx.get(f"{admin_url}/readyz", trust_env=False, verify=False, timeout=30).status_code == 200
             process.send_signal(number)
             if ready:  # this machine was faster than us: then it settles
                 process.send_signal(number)

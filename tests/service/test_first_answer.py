@@ -142,7 +142,9 @@ def test_after_the_first_answer_an_outage_is_a_state_also_when_the_node_is_resta
         eventually(lambda: (service.ready() or {}).get("dependencies") == state, "ready, and both unavailable")
         assert health(service) == [SERVING, SERVING]
         before = incarnations(service)
-        killed = httpx.post(f"{service.admin_url}/chaos/kill?path=foundation/store", trust_env=False, timeout=30)
+        killed = httpx.post(
+            f"{service.admin_url}/chaos/kill?path=foundation/store", trust_env=False, verify=False, timeout=30
+        )
         assert killed.json()["killed"]
         eventually(lambda: incarnations(service) != before and service.ready(), "it to be ready again")
         report = service.ready()

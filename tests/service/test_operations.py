@@ -138,7 +138,7 @@ def world(
     )
     with (
         running(environment, roles="grpc,http") as service,
-        httpx.Client(base_url=service.admin_url, trust_env=False, timeout=30) as client,
+        httpx.Client(base_url=service.admin_url, trust_env=False, verify=False, timeout=30) as client,
     ):
         form = {"form_token": form_token(client.get("/console/login")), "token": OPERATOR, "name": "ada"}
         client.post("/console/login", data=form)

@@ -141,7 +141,7 @@ def test_one_token_opens_all_files_of_one_item(service: Service, medium: wire.Me
         assert got.headers["Referrer-Policy"] == "no-referrer"
         assert got.headers["X-Robots-Tag"] == "noindex"
         assert got.headers["X-Content-Type-Options"] == "nosniff"
-        head = httpx.head(service.http_url + path, trust_env=False)
+        head = httpx.head(service.http_url + path, trust_env=False, verify=False)
         assert (head.status_code, head.content, head.headers["ETag"]) == (200, b"", got.headers["ETag"])
         part = service.get(path, Range="bytes=2-5")
         assert (part.status_code, part.content) == (206, got.content[2:6])
@@ -227,7 +227,7 @@ def test_a_revocation_survives_the_loss_of_redis(service: Service, redis_client:
 def test_a_response_that_has_begun_is_completed(service: Service) -> None:
     media_id, body = published(service, picture(2200))
     path = f"/media/{media_id}/{token_of(service, media_id)}"
-    with httpx.stream("GET", service.http_url + path, trust_env=False, timeout=30) as response:
+    with httpx.stream("GET", service.http_url + path, trust_env=False, verify=False, timeout=30) as response:
         pieces = response.iter_raw()
         got = next(pieces)
         assert len(got) < len(body) / 4
@@ -367,7 +367,7 @@ def test_no_token_in_logs_and_reports(service: Service, medium: wire.MediaStatus
     assert service.get(opened(medium.path, token)).status_code == 200
     known = service.run_cli("inspect", medium.media_id, "--json")
     assert json.loads(known.stdout)["visibility"] == "private"
-    metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False).text
+    metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False).text
     assert 'http_route="/media/{id}/{token}"' in metrics
     for text in (service.log(), known.stdout, metrics):
         assert token not in text

@@ -55,7 +55,9 @@ def desk(
         CHAOS__ENABLED="true",
     )
     with running(environment, roles="http") as service:
-        browsers = {role: httpx.Client(base_url=service.admin_url, trust_env=False, timeout=30) for role in Role}
+        browsers = {
+            role: httpx.Client(base_url=service.admin_url, trust_env=False, verify=False, timeout=30) for role in Role
+        }
         for role, browser in browsers.items():
             assert log_in(browser, TOKENS[role]).status_code == 303
         yield Desk(service, redis_client, browsers)

@@ -151,7 +151,7 @@ def _cause_faults(
     """One fault after the other, with the time at which each begins."""
 
     def steer(action: str) -> None:
-        httpx.post(f"{service.admin_url}/queues/{PROCESSING_QUEUE}/{action}", trust_env=False, timeout=30)
+        httpx.post(f"{service.admin_url}/queues/{PROCESSING_QUEUE}/{action}", trust_env=False, verify=False, timeout=30)
 
     def damage() -> None:
         bucket.client.put_object(Bucket=bucket.bucket, Key="moderation/held/01M88E92FB4077CC9MJ8J5V56J", Body=b"{")

@@ -97,7 +97,7 @@ def _misbehave(service: Service) -> None:
 
 
 def page_of(service: Service) -> str:
-    return httpx.get(f"{service.admin_url}/metrics", trust_env=False, timeout=30).text
+    return httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False, timeout=30).text
 
 
 def families(page: str) -> dict[str, Metric]:
@@ -145,7 +145,9 @@ def test_labels_are_the_documented_ones_with_values_that_are_foreseen(page: str)
 
 def test_openmetrics_has_the_same_series_and_traces_that_were_exported(service: Service, otlp: Collector) -> None:
     accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4"
-    response = httpx.get(f"{service.admin_url}/metrics", headers={"accept": accept}, trust_env=False, timeout=30)
+    response = httpx.get(
+        f"{service.admin_url}/metrics", headers={"accept": accept}, trust_env=False, verify=False, timeout=30
+    )
     assert response.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     samples = [each for family in parse_openmetrics(response.text) for each in family.samples]
     plain = [each for family in text_string_to_metric_families(page_of(service)) for each in family.samples]
@@ -170,7 +172,9 @@ def test_a_queue_is_shown_as_paused_until_it_is_resumed(service: Service) -> Non
         return {each.labels["messaging_destination_name"]: each.value for each in samples}
 
     def steer(action: str) -> None:
-        steered = httpx.post(f"{service.admin_url}/queues/{PURGE_QUEUE}/{action}", trust_env=False, timeout=30)
+        steered = httpx.post(
+            f"{service.admin_url}/queues/{PURGE_QUEUE}/{action}", trust_env=False, verify=False, timeout=30
+        )
         assert steered.status_code == 200, steered.text
 
     none = dict.fromkeys((*QUEUES, DROP_DELETED), 0.0)

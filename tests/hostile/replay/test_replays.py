@@ -54,7 +54,7 @@ class Attack:
 
     def _replay(self, first: int) -> None:
         headers = dict(self.granted.upload_headers)
-        with httpx.Client(trust_env=False, timeout=60) as client:
+        with httpx.Client(trust_env=False, verify=False, timeout=60) as client:
             for number in itertools.count(first):
                 if self._over.is_set():
                     return

@@ -141,7 +141,9 @@ def test_the_example_asks_a_hasher_matcher_actioner() -> None:
             def ask(**changed: object) -> httpx.Response | None:
                 facts = {**FACTS, **changed}
                 try:
-                    return httpx.post(f"http://127.0.0.1:{port}/", json=facts, trust_env=False, timeout=10)
+                    return httpx.post(
+                        f"http://127.0.0.1:{port}/", json=facts, trust_env=False, verify=False, timeout=10
+                    )
                 except httpx.ConnectError:
                     return None
 

@@ -83,7 +83,10 @@ async def test_what_strangers_are_shut_out_of_stays_usable_by_the_service(either
 
 
 async def test_an_object_with_a_public_acl_stays_private(s3: S3Bucket) -> None:
-    async with open_store(s3.config()) as store, httpx.AsyncClient(trust_env=False, timeout=20) as stranger:
+    async with (
+        open_store(s3.config()) as store,
+        httpx.AsyncClient(trust_env=False, verify=False, timeout=20) as stranger,
+    ):
         s3.client.put_object(Bucket=s3.bucket, Key="a", Body=b"a", ACL="public-read")
         url = f"{s3.address.endpoint_url}/{s3.bucket}/a"
         before = await stranger.get(url)
@@ -121,7 +124,7 @@ async def test_a_browser_on_any_site_may_put_with_the_signed_headers(s3: S3Bucke
             expires_s=60,
             now=datetime.now(UTC),
         )
-    async with httpx.AsyncClient(trust_env=False, timeout=20) as browser:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=20) as browser:
         preflight = await browser.options(
             put.url,
             headers={

@@ -23,7 +23,7 @@ BODY = b"the body of the upload"
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
+    async with httpx.AsyncClient(trust_env=False, verify=False, timeout=20) as http:
         yield http
 
 
@@ -117,7 +117,10 @@ async def test_upload_urls_can_be_signed_by_credentials_of_their_own(
     profiles.write_text("[uploader]\naws_access_key_id = UPLOADER\naws_secret_access_key = unknown-to-the-store\n")
     aws_environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profiles))
 
-    async with open_store(s3.config(signing_profile="uploader")) as store, httpx.AsyncClient(trust_env=False) as http:
+    async with (
+        open_store(s3.config(signing_profile="uploader")) as store,
+        httpx.AsyncClient(trust_env=False, verify=False) as http,
+    ):
         put = store.uploads.put(
             "incoming/a", content_type="image/jpeg", size_bytes=1, expires_s=60, now=datetime.now(UTC)
         )

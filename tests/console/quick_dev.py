@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from avion_media.__main__ import main
-from avion_media.items.moderation import desk
 from avion_media.nodes import gauges
 from avion_media.process import runtime
 from avion_media.servers.console import drawing
@@ -11,5 +10,4 @@ from avion_media.servers.console import drawing
 if __name__ == "__main__":
     gauges._COUNTED_S = runtime._SAMPLING_S = 0.5
     drawing._INTERVAL_S = 0.5  # type: ignore[misc]
-    desk.UNDO_S = 3.0  # type: ignore[misc]
     main()

@@ -3,9 +3,9 @@
 VENV   := .venv/bin
 # Compiled modules are kept, whatever the caller's environment says: the tests start some thousand processes.
 export PYTHONDONTWRITEBYTECODE :=
-# Four test processes keep two cores busy: many tests wait for a timer or a server. That is a sixth faster than three. They
-# share one Ceph.
-WORKERS ?= 4
+# Three test processes keep two cores busy, because many tests wait for a timer or a server. Four are a sixth faster, and
+# show which tests mind a busy machine. They share one Ceph.
+WORKERS ?= 3
 # The distributions that stand alone.
 LIBRARIES ?= supervisors trio_grpc trio_http1 trio_redis trio_s3 trio_sandbox trio_telemetry guarded_fetch mediascrub mediathumbs
 # More arguments for pytest:  make test PYTEST="-k upload -x"

@@ -177,9 +177,10 @@ async def test_a_lifted_block_killed_at_every_moment_restores_the_medium_and_its
 
 @pytest.mark.parametrize("first", [0, 1], ids=["smaller id", "larger id"])
 async def test_a_block_is_complete_only_with_its_copy_whose_claim_a_killed_process_has(
-    new_stage: NewStage, first: int
+    new_stage: NewStage, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a lifted block likewise. Redis keeps what it has."""
+    monkeypatch.setattr("trio_redis.lock._POLL_S", 0.01)
     stage, copy = sorted(await published(new_stage), key=lambda each: str(each.media_id), reverse=bool(first))
     served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
 

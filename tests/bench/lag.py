@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from avion_media.common.formats import by_filename
@@ -132,7 +131,7 @@ def _observe(service: Service, calls: Program, lateness: _Lateness, seconds: flo
 
 def _loop_samples(service: Service) -> Counter[float]:
     """How many samples of the loop's lateness lie in each bucket, by its upper bound in seconds."""
-    page = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False, timeout=30).text
+    page = service.metrics()
     upto = {
         float(sample.labels["le"]): int(sample.value)
         for family in text_string_to_metric_families(page)

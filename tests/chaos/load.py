@@ -13,11 +13,10 @@ from types import TracebackType
 from typing import Any
 
 import grpc
-import httpx
 import redis
 
 from avion_media.common.wire.avion import media_pb2 as wire
-from tests.service.harness import eventually
+from tests.service.harness import eventually, put_upload
 
 CALLS_PER_S = 50.0
 _CALL_S = 15.0
@@ -87,14 +86,7 @@ class Caller:
         """Request, PUT and complete an upload. Return its id."""
         request = wire.RequestMediaUploadRequest(filename="a.jpg", content_type="image/jpeg", size=len(body))
         granted = self.call("RequestMediaUpload", request, wire.RequestMediaUploadResponse)
-        put = httpx.put(
-            granted.upload_url,
-            content=body,
-            headers=dict(granted.upload_headers),
-            trust_env=False,
-            verify=False,
-            timeout=60,
-        )
+        put = put_upload(granted, body)
         assert put.status_code == 200, put.text
         complete = wire.CompleteMediaUploadRequest(media_id=granted.media_id)
         self.call("CompleteMediaUpload", complete, wire.CompleteMediaUploadResponse)

@@ -9,7 +9,6 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import redis
 
 from tests.chaos.load import (
@@ -115,7 +114,7 @@ class Replicas:
 
 def served(service: Service) -> bool:
     """Return whether calls of both clients reach this replica: each has a method that the other one does not call."""
-    metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False, timeout=30).text
+    metrics = service.metrics()
     counted = {
         method
         for line in metrics.splitlines()

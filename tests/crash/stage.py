@@ -409,14 +409,14 @@ class Stage:
         self.end_claims()
         await self.resume_with_claims(steps)
 
+    async def resume_with_claims(self, steps: Steps | None = None) -> None:
+        """The same, while the claims of a killed process may last."""
+        await self.moderation(steps or Steps()).blocking.resume(abandoned_only=False)
+
     def end_claims(self) -> None:
         """Let the claims of killed processes end."""
         for claim in self.client.scan_iter("media_block_claim:*"):
             self.client.delete(claim)
-
-    async def resume_with_claims(self, steps: Steps | None = None) -> None:
-        """The same, while the claims of a killed process may last."""
-        await self.moderation(steps or Steps()).blocking.resume(abandoned_only=False)
 
     async def is_blocked_despite_objects(self) -> bool:
         """Return whether an origin that has read the index answers 451."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -309,7 +308,7 @@ def test_calls_are_measured(service: Service) -> None:
     service.request_upload("cat.jpg", "image/jpeg", 100)
 
     def counted() -> bool:
-        text = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False).text
+        text = service.metrics()
         return "avion.MediaService/RequestMediaUpload" in text
 
     eventually(counted, "the call in the metrics")

@@ -367,7 +367,7 @@ def test_no_token_in_logs_and_reports(service: Service, medium: wire.MediaStatus
     assert service.get(opened(medium.path, token)).status_code == 200
     known = service.run_cli("inspect", medium.media_id, "--json")
     assert json.loads(known.stdout)["visibility"] == "private"
-    metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False).text
+    metrics = service.metrics()
     assert 'http_route="/media/{id}/{token}"' in metrics
     for text in (service.log(), known.stdout, metrics):
         assert token not in text

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import redis
 
@@ -117,6 +116,6 @@ def test_a_decoder_that_dies_ends_its_own_attempt_and_nothing_else(
     assert (status.state, status.reason) == ending
     outcome = "killed" if number is signal.SIGKILL else "crashed"
     died = f'avion_sandbox_duration_seconds_count{{avion_sandbox_job="picture_job",outcome="{outcome}"'
-    assert died in httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False, timeout=10).text
+    assert died in service.metrics()
     assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
     assert restarted(service, before) == set()

@@ -58,7 +58,7 @@ def service(redis_of_process: str, redis_client: redis_py.Redis, bucket: S3Bucke
 
 def counted(service: Service) -> dict[str, int]:
     """Return the counts of unreadable records, by kind."""
-    text = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False).text
+    text = service.metrics()
     found = re.findall(r'^avion_records_unreadable_total\{[^}]*kind="(\w+)"[^}]*\} (\S+)', text, re.M)
     return {kind: int(float(count)) for kind, count in found if float(count)}
 

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import redis as redis_py
 from standardwebhooks.webhooks import Webhook
 
@@ -42,15 +41,12 @@ def publish(client: redis_py.Redis, count: int, **more: Any) -> list[str]:
 
 def count_of(service: Service, name: str, outcome: str) -> float:
     labels = f'avion_webhook_events_total{{outcome="{outcome}",webhook="{name}"}}'
-    lines = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False, timeout=20).text.splitlines()
+    lines = service.metrics().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(labels))
 
 
 def is_valid(service: Service) -> bool:
-    return (
-        "avion_webhook_endpoints_valid 1.0"
-        in httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False).text
-    )
+    return "avion_webhook_endpoints_valid 1.0" in service.metrics()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The models of S3 that boto3 reads for every session: most of what a new client costs."""
+"""A new client of boto3 costs little once its models of S3 are in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import botocore.session
 
 
 def share_models() -> None:
-    """Let all sessions of this process, and of those that it forks, read them once: now."""
+    """Read the models now, for all sessions of this process and of those that it forks. Otherwise each reads them."""
     patched: Any = botocore.session
     patched.create_loader = cache(patched.create_loader)
     boto3.Session("key", "secret", region_name="us-east-1").client("s3").close()

@@ -147,12 +147,8 @@ def test_every_span_is_one_of_the_documentation(service: Service, otlp: Collecto
     video = (data_directory / "mp4-h264-faststart.mp4").read_bytes()
     media_id = service.upload("clip.mp4", "video/mp4", video).media_id
     assert service.get(f"/media/{media_id}").status_code == 200
-    assert (
-        httpx.request(
-            "BREW", f"{service.http_url}/media/{media_id}", trust_env=False, verify=False, timeout=30
-        ).status_code
-        == 405
-    )
+    url = f"{service.http_url}/media/{media_id}"
+    assert httpx.request("BREW", url, trust_env=False, verify=False, timeout=30).status_code == 405
     with remote_server({"/a.mp4": video}) as remote:
         service.watch(service.cache(f"{remote.url}/a.mp4").media_id)
         assert not any("traceparent" in request for request in remote.requests)

@@ -49,7 +49,6 @@ class ServerConnection:
         self._life = ConnectionLife(shared.limits, now, is_tls=isinstance(socket, ssl.SSLSocket))
         self._arriving: dict[int, RunningCall] = {}  # unary requests that are not complete
         self._running: dict[int, RunningCall] = {}
-        self._rest = b""  # of what was read, for later turns
         self._unsent = memoryview(b"")
         self._is_behind = False  # the client must read before it sends more
         self._is_closed = False
@@ -110,7 +109,6 @@ class ServerConnection:
         elif state is ConnectionState.CLOSED and self._running:
             self._shared.reactor.forget(self._fd)  # and it closes when they have ended
         if not self._life.is_reading:
-            self._rest = b""
             for stream_id in list(self._arriving):
                 self._gone(CallGone(stream_id))
             for running in self._running.values():
@@ -160,30 +158,25 @@ class ServerConnection:
         if not data:
             self._happened(Happening.GONE)
         elif self._life.is_reading:
-            self._life.received(trio.current_time())
-            self._work_off(data, FIRST_TURN)
-
-    def _work_off(self, data: bytes, work: int) -> None:
-        """Handle what was read in turns, so that other connections get theirs."""
-        end = self._protocol.watch.end_of_turn(data, work)
-        self._rest = data[end:]
-        if end:
-            self._turn(data[:end])
-        if self._rest and not self._is_behind:
-            self._shared.reactor.later(partial(self._act, self._go_on))
+            now = trio.current_time()
+            self._life.received(now)
+            self._turn(data, FIRST_TURN, now)
 
     def _go_on(self) -> None:
         if self._life.is_reading and not self._is_behind:
-            self._work_off(self._rest, LATER_TURN)
+            self._turn(b"", LATER_TURN, trio.current_time())
 
-    def _turn(self, piece: bytes) -> None:
-        now, watch = trio.current_time(), self._protocol.watch
+    def _turn(self, data: bytes, work: int, now: float) -> None:
+        """Handle what was read, and what is left of it in later turns, so that other connections get theirs."""
+        watch = self._protocol.watch
         before = watch.begun
-        self._dispatch(self._protocol.receive(piece, now))
+        self._dispatch(self._protocol.receive(data, now, work))
         if self._protocol.settled and self._life.state is ConnectionState.PREFACE:
             self._life.happened(Happening.SETTLED, now)
         self._life.owes(not self._protocol.settled or watch.mid_frame, watch.begun != before, now)
         self._settle()
+        if watch.has_more and not self._is_behind:
+            self._shared.reactor.later(partial(self._act, self._go_on))
 
     @property
     def _unsent_bytes(self) -> int:
@@ -213,9 +206,10 @@ class ServerConnection:
         if unsent_bytes >= _MAX_UNSENT_BYTES and not self._is_behind:
             self._is_behind = True
             self._life.pause()
-        reads = READ if state is not ConnectionState.CLOSING and not (self._is_behind or self._rest) else 0
+        takes_more = state is not ConnectionState.CLOSING and not (self._is_behind or self._protocol.watch.has_more)
         if state is not ConnectionState.CLOSED:
-            self._shared.reactor.change(self._fd, reads | (WRITE if unsent_bytes or self._is_behind else 0))
+            writes = WRITE if unsent_bytes or self._is_behind else 0
+            self._shared.reactor.change(self._fd, READ | writes if takes_more else writes)
 
     def _write(self) -> None:
         """Write as much as the socket takes."""

@@ -130,8 +130,10 @@ class FrameWatch:
     """Frames that were whole; a whole header block counts as one."""
     highest_stream: int = field(default=0, init=False)
     """The call that was begun last."""
+    has_more: bool = field(default=False, init=False)
+    """Whether frames may be left that were too much work."""
     _has_preface: bool = field(default=False, init=False)
-    _partial: bytes = field(default=b"", init=False)  # the beginning of the preface or of a frame
+    _left: bytes = field(default=b"", init=False)  # the beginning of the preface or of a frame; more if `has_more`
     _block_bytes: int = field(default=0, init=False)
     _block_call: int = field(default=0, init=False)  # the call that the block at hand begins
     _leaving: bool = field(default=False, init=False)
@@ -140,7 +142,7 @@ class FrameWatch:
     @property
     def mid_frame(self) -> bool:
         """Whether the peer owes the rest of the preface, a frame or a header block."""
-        return not self._has_preface or bool(self._partial) or self.in_header_block
+        return not self._has_preface or (bool(self._left) and not self.has_more) or self.in_header_block
 
     def refused(self, stream_id: int, now: float) -> None:
         """Record that this call was answered or reset: what is in flight for it is free (`price_of_stray`)."""
@@ -157,40 +159,29 @@ class FrameWatch:
         self._refused[stream_id] = until, window
         return COSTS.STRAY.flood if window < 0 else 0
 
-    def end_of_turn(self, data: bytes, work: int) -> int:
-        """Return where a turn that begins with this piece ends: after frames of this much work, or with ``data``."""
-        begun = len(self._partial)
-        data = self._partial + data if begun else data
-        position = 0 if self._has_preface else len(PREFACE)
-        while work > 0:
-            if position + FRAME_HEADER_BYTES > len(data):
-                return len(data) - begun
-            length, kind, _, _ = frame_header(data, position)
-            position += FRAME_HEADER_BYTES + length
-            cost = _WORK.get(kind, COSTS.NOISE)
-            work -= cost.work + (length // cost.work_per_bytes if cost.work_per_bytes else 0)
-        return min(position, len(data)) - begun
-
-    def feed(self, data: bytes) -> Seen:
-        """Account for one piece: for the preface, and for frames once they are whole.
+    def feed(self, data: bytes, work: float = math.inf) -> Seen:
+        """Account for one piece: for the preface, and for frames once they are whole, until they are this much work.
 
         The library gets nothing else: if a stream were reset within a DATA frame, the window of what had come of it
         would be lost. A frame beyond the limit counts as whole at once, because the library refuses it.
         """
-        data = self._partial + data if self._partial else data
+        data = self._left + data if self._left else data
         seen = Seen()
         position, end = 0, len(data)
         if not self._has_preface:
             self._has_preface = not (end < len(PREFACE) and PREFACE.startswith(data))
             position = len(PREFACE) if self._has_preface else 0
-        while self._has_preface and end - position >= FRAME_HEADER_BYTES:
+        while work > 0 and self._has_preface and end - position >= FRAME_HEADER_BYTES:
             length, kind, flags, stream_id = frame_header(data, position)
             after = position + FRAME_HEADER_BYTES + length
             if after > end and length <= MAX_FRAME_BYTES:
                 break
             self._header(kind, flags, stream_id, length, seen)
+            cost = _WORK.get(kind, COSTS.NOISE)
+            work -= cost.work + (length // cost.work_per_bytes if cost.work_per_bytes else 0)
             position = after
-        seen.frames, self._partial = data[:position], data[position:]
+        seen.frames, self._left = data[:position], data[position:]
+        self.has_more = work <= 0 and bool(self._left)
         return seen
 
     def _header(self, kind: int, flags: int, stream_id: int, length: int, seen: Seen) -> None:

@@ -8,6 +8,7 @@ might learn of their end later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import chain
 
@@ -48,10 +49,10 @@ class Protocol(Outbound):
 
     # -- Receiving
 
-    def receive(self, data: bytes, now: float) -> list[Event]:
-        """Process bytes that were read. Must not be called after `Happening.FAILED`."""
+    def receive(self, data: bytes, now: float, work: float = math.inf) -> list[Event]:
+        """Process bytes that were read, or left: as `FrameWatch.feed`. Must not be called after `Happening.FAILED`."""
         self._now = now
-        seen = self.watch.feed(data)
+        seen = self.watch.feed(data, work)
         if seen.violation:
             return [self.end_connection(seen.violation)]
         self._charge(seen.flood)

@@ -33,8 +33,8 @@ def lowest(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Lowest]:
     seen = _Lowest()
     receive = Protocol.receive
 
-    def noted(core: Protocol, data: bytes, now: float) -> list[Event]:
-        events = receive(core, data, now)
+    def noted(core: Protocol, data: bytes, now: float, work: float) -> list[Event]:
+        events = receive(core, data, now, work)
         seen.units = min(seen.units, core._flood.left)
         return events
 

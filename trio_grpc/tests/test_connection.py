@@ -273,7 +273,7 @@ async def test_what_is_left_of_a_closed_connection_does_not_touch_the_next_one_o
         number = near.fileno()
         far.send(b"".join(_calls_at_once(90)))
         connection._read()
-        assert connection._rest
+        assert connection._protocol.watch.has_more
         far.close()
         connection._act(connection._read)  # it finds the end, and closes
         assert near.fileno() == -1

@@ -72,9 +72,9 @@ def test_a_turn_ends_with_a_frame_and_has_the_work_asked_for(
     ends = list(itertools.accumulate(map(len, frames), initial=len(PREFACE)))
     fed = min(fed, len(whole) - 1)
     watch = FrameWatch(_MAX_BLOCK_BYTES, acks_owed=100)
-    watch.feed(whole[:fed])
-    end = fed + watch.end_of_turn(whole[fed:], work)
+    end = len(watch.feed(whole[:fed]).frames) + len(watch.feed(whole[fed:], work).frames)
     assert end in ends
+    assert watch.has_more == (end < len(whole))
     begun = [frame for frame, at in zip(frames, ends, strict=False) if at + len(frame) > fed and at < end]
     done = sum(1 + len(frame) // 6 - 1 if frame[3] == 4 else 1 for frame in begun)
     assert done >= work or end == len(whole)

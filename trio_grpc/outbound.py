@@ -105,7 +105,6 @@ class Outbound:
         stream = self._unanswered(stream_id)
         if stream is not None:
             self._end_response(stream, trailers, before)
-            self.collect()
 
     def _unanswered(self, stream_id: int) -> Stream | None:
         stream = self._streams.get(stream_id)
@@ -131,7 +130,7 @@ class Outbound:
         The library has one part of each call at most: more would only wait there for the windows. The call that came
         first is served first (RFC 9218, 10).
         """
-        if not self._waiting or len(self._output) + self._queued_bytes >= _OUTPUT_HIGH_WATER:
+        if len(self._output) + self._queued_bytes >= _OUTPUT_HIGH_WATER:
             return False
         stream = self._waiting.pop(min(self._waiting))
         begin = stream.passed_of_first
@@ -211,7 +210,7 @@ class Outbound:
     def collect(self) -> int:
         """Collect what can be sent now. Return `output_bytes`."""
         while not self._is_over:
-            has_passed_on = self._pass_on()
+            has_passed_on = bool(self._waiting) and self._pass_on()
             frames = self._session.send()
             if frames:
                 self._output += frames

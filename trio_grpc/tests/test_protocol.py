@@ -325,6 +325,7 @@ def test_messages_count_as_held_until_their_handler_has_got_them_or_the_call_is_
     pair.core.message_taken(1, Message(bytes(1000)))
     assert pair.held_bytes == 1064
     pair.core.send_end(3, RpcError(Code.ABORTED))
+    pair.core.collect()
     assert pair.held_bytes == 0
 
 

@@ -29,6 +29,7 @@ from trio_grpc.stream import CallBegun, CallGone, Event, MessageReceived, Reques
 _READ_BYTES = 64 << 10  # more than a record of TLS has: OpenSSL keeps nothing that epoll would not report
 _MAX_ECHOED = 100  # characters of an unknown path in logs
 _MAX_UNSENT_BYTES = 512 << 10  # nothing is read from a client that does not read, because each frame may need an answer
+_SENDS_NOTHING = (ConnectionState.HANDSHAKE, ConnectionState.LINGER, ConnectionState.CLOSED)
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -186,9 +187,9 @@ class ServerConnection:
         """Update the state, because the last call may have ended; write, and wait for what is possible next."""
         if self._life.state is ConnectionState.LAST_CALLS and not self._protocol.calls and not self._running:
             self._happened(Happening.LAST_CALL_ENDED)
-        if self._life.state is ConnectionState.LINGER:  # nothing may be sent any more
-            self._shared.reactor.change(self._fd, READ)
-        if self._life.state in (ConnectionState.HANDSHAKE, ConnectionState.LINGER, ConnectionState.CLOSED):
+        if self._life.state in _SENDS_NOTHING:
+            if self._life.state is ConnectionState.LINGER:
+                self._shared.reactor.change(self._fd, READ)
             return
         # A call that ends alone is answered at once, which saves turns of Trio's loop. But several may end in one turn:
         # then all are written once the socket is reported ready.
@@ -206,10 +207,11 @@ class ServerConnection:
         if unsent_bytes >= _MAX_UNSENT_BYTES and not self._is_behind:
             self._is_behind = True
             self._life.pause()
-        takes_more = state is not ConnectionState.CLOSING and not (self._is_behind or self._protocol.watch.has_more)
+        events = WRITE if unsent_bytes or self._is_behind else 0
+        if state is not ConnectionState.CLOSING and not (self._is_behind or self._protocol.watch.has_more):
+            events |= READ
         if state is not ConnectionState.CLOSED:
-            writes = WRITE if unsent_bytes or self._is_behind else 0
-            self._shared.reactor.change(self._fd, READ | writes if takes_more else writes)
+            self._shared.reactor.change(self._fd, events)
 
     def _write(self) -> None:
         """Write as much as the socket takes."""

@@ -35,7 +35,7 @@ class Cost:
     """One row. ``per_…``: how many of these cost one more unit; 0: they cost nothing."""
 
     work: int = 1
-    work_per_bytes: int = 0
+    work_per_bytes: int = 1 << 24  # more than a frame has
     flood: int = 0
     flood_per_bytes: int = 0
     flood_per_fields: int = 0
@@ -178,7 +178,7 @@ class FrameWatch:
                 break
             self._header(kind, flags, stream_id, length, seen)
             cost = _WORK.get(kind, COSTS.NOISE)
-            work -= cost.work + (length // cost.work_per_bytes if cost.work_per_bytes else 0)
+            work -= cost.work + length // cost.work_per_bytes
             position = after
         seen.frames, self._left = data[:position], data[position:]
         self.has_more = work <= 0 and bool(self._left)
@@ -189,6 +189,8 @@ class FrameWatch:
         self.begun += not self.in_header_block
         if kind == DATA:
             seen.of_calls.append((stream_id, length))
+        elif kind == WINDOW_UPDATE:
+            seen.flood += COSTS.WINDOW_UPDATE.flood
         elif kind in (HEADERS, CONTINUATION):
             self._block(kind, flags, stream_id, length, seen)
         elif kind == RST_STREAM:
@@ -200,8 +202,6 @@ class FrameWatch:
         elif kind == SETTINGS and not flags & ACK:
             cost = COSTS.SETTINGS
             seen.flood += cost.flood + length // cost.flood_per_bytes
-        elif kind == WINDOW_UPDATE:
-            seen.flood += COSTS.WINDOW_UPDATE.flood
         elif kind in (SETTINGS, PING) and flags & ACK and self.acks_owed > 0:
             self.acks_owed -= 1
         else:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import ngh2
-from ngh2 import ErrorCode, Setting
+from ngh2 import DataReceived, ErrorCode, RequestReceived, Setting, StreamClosed, WindowUpdated
 
 from trio_grpc.frames import STREAM_WINDOW
 from trio_grpc.limits import GrpcLimits
@@ -98,30 +98,31 @@ class Session:
     def _report(self) -> None:
         receiver = self._receiver
         for event in self._http.events():
-            if isinstance(event, ngh2.RequestReceived):
+            kind = type(event)
+            if kind is RequestReceived:
                 receiver.headers_received(event.stream_id, event.headers)
                 if event.end_stream:
                     receiver.request_ended(event.stream_id)
-            elif isinstance(event, ngh2.DataReceived):
+            elif kind is DataReceived:
                 receiver.data_received(event.stream_id, event.data, is_last=event.end_stream)
                 if event.end_stream:
                     receiver.request_ended(event.stream_id)
-            elif isinstance(event, ngh2.StreamClosed):
-                receiver.stream_closed(event.stream_id, event.error_code)
-            elif isinstance(event, ngh2.WindowUpdated):
+            elif kind is WindowUpdated:
                 receiver.window_updated(event.stream_id)
-            elif isinstance(event, ngh2.StreamReset):
+            elif kind is StreamClosed:
+                receiver.stream_closed(event.stream_id, event.error_code)
+            elif kind is ngh2.StreamReset:
                 receiver.reset_received(event.stream_id)
-            elif isinstance(event, ngh2.TrailersReceived):
+            elif kind is ngh2.TrailersReceived:
                 receiver.headers_received(event.stream_id, event.headers)
                 receiver.request_ended(event.stream_id)
-            elif isinstance(event, ngh2.PingAcknowledged):
+            elif kind is ngh2.PingAcknowledged:
                 receiver.acknowledged(event.opaque_data)
-            elif isinstance(event, ngh2.SettingsAcknowledged):
+            elif kind is ngh2.SettingsAcknowledged:
                 receiver.acknowledged(b"")
-            elif isinstance(event, ngh2.SettingsReceived):
+            elif kind is ngh2.SettingsReceived:
                 receiver.settings_received()
-            elif isinstance(event, ngh2.GoAwayReceived):
+            elif kind is ngh2.GoAwayReceived:
                 receiver.goaway_received()
 
     def respond(self, stream_id: int, headers: Headers, *, is_whole: bool) -> None:

@@ -49,6 +49,9 @@ class _Tag(NamedTuple):
     offset: int
     size: int
 
+    def overlaps(self, other: _Tag) -> bool:
+        return self.offset < other.offset + other.size and other.offset < self.offset + self.size
+
 
 def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
     """Return the profile without what identifies a device or person, at the same length; empty if it is not usable."""
@@ -70,7 +73,7 @@ def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
     texts: list[_Tag] = []
     for tag in tags:
         empty = _EMPTY_TEXTS.get(_type(profile, tag)) if tag.name in _TEXTS else None
-        if empty and len(empty) <= tag.size and not _overlaps(tag, colours + texts):
+        if empty and len(empty) <= tag.size and not any(map(tag.overlaps, colours + texts)):
             texts.append(tag)
             neutral[tag.offset : tag.offset + len(empty)] = empty
     table = [tag for tag in tags if tag in colours or tag in texts]
@@ -110,7 +113,3 @@ def _tags(profile: bytes | bytearray | memoryview) -> Iterator[_Tag]:
 
 def _type(profile: bytes | bytearray | memoryview, tag: _Tag) -> bytes:
     return bytes(profile[tag.offset : tag.offset + min(tag.size, 4)])
-
-
-def _overlaps(tag: _Tag, others: list[_Tag]) -> bool:
-    return any(tag.offset < other.offset + other.size and other.offset < tag.offset + tag.size for other in others)

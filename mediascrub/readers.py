@@ -22,12 +22,8 @@ _PICTURES: dict[Format, PictureFormat] = {
     Format.HEIC: heif.HEIC,
 }
 _MOVIES: dict[Format, MovieFormat] = {
-    Format.MP4: mp4,
-    Format.MOV: mp4,
-    Format.WEBM: matroska,
-    Format.MKV: matroska,
-    Format.M4A: mp4,
-    Format.WEBA: matroska,
+    **dict.fromkeys((Format.MP4, Format.MOV, Format.M4A), mp4),
+    **dict.fromkeys((Format.WEBM, Format.MKV, Format.WEBA), matroska),
     Format.MP3: mp3,
     Format.OGG: ogg,
     Format.FLAC: flac,

@@ -136,7 +136,9 @@ class Protocol(Outbound):
 
     def _arrived(self, stream: Stream, messages: list[Message], held_bytes: int) -> None:
         """Whole messages: from now on each counts as its payload and what an object costs."""
-        size = sum(len(message.payload) + MESSAGE_OVERHEAD_BYTES for message in messages)
+        size = 0
+        for message in messages:
+            size += len(message.payload) + MESSAGE_OVERHEAD_BYTES
         if not stream.hold(size - held_bytes):
             self._drop(stream, _NO_ROOM)
             return
@@ -147,7 +149,7 @@ class Protocol(Outbound):
             refund = sum(cost.flood + len(message.payload) // cost.flood_per_bytes for message in messages)
             self._flood.refund(min(refund, stream.idle_units))
             stream.idle_units -= min(refund, stream.idle_units)
-        self._events.extend(MessageReceived(stream.id, message) for message in messages)
+        self._events += [MessageReceived(stream.id, message) for message in messages]
 
     def request_ended(self, stream_id: int) -> None:
         stream = self._streams.get(stream_id)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+import av
 
 _PRIVATE_NAMES = re.compile(
     r"gps|location|latitude|longitude|make$|model|software|encoder|title|artist|comment|author|serial|keyword|"
@@ -28,15 +31,16 @@ def leaks(tags: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} = {value}"
 
 
-def probe_leaks(answer: Mapping[str, Any]) -> Iterator[str]:
-    """What ffprobe found that must not be there."""
-    for tag, value in answer["format"].get("tags", {}).items():
-        if tag not in _FORMAT_TAGS or (tag == "encoder" and value):
-            yield f"format {tag} = {value}"
-    for stream in answer["streams"]:
-        if stream["codec_type"] not in ("video", "audio"):
-            yield f"{stream['codec_type']} stream"
-        for tag, value in stream.get("tags", {}).items():
-            if tag not in _STREAM_TAGS or (tag == "vendor_id" and value != "[0][0][0][0]"):
-                yield f"stream {tag} = {value}"
-    yield from (f"chapter {chapter}" for chapter in answer["chapters"])
+def tag_leaks(path: Path) -> Iterator[str]:
+    """What libav finds that must not be there."""
+    with av.open(str(path)) as container:
+        for tag, value in container.metadata.items():
+            if tag not in _FORMAT_TAGS or (tag == "encoder" and value):
+                yield f"format {tag} = {value}"
+        for stream in container.streams:
+            if stream.type not in ("video", "audio"):
+                yield f"{stream.type} stream"
+            for tag, value in stream.metadata.items():
+                if tag not in _STREAM_TAGS or (tag == "vendor_id" and value != "[0][0][0][0]"):
+                    yield f"stream {tag} = {value}"
+        yield from (f"chapter {chapter}" for chapter in container.chapters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -21,25 +22,41 @@ _START_CODE = re.compile(rb"\0\0(?:\0)?\x01")
 Units = list[bytes]
 
 
+def _once(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Let a video be made once for all tests that want it in the same container."""
+    made: dict[str, bytes] = {}
+
+    def write(path: Path) -> None:
+        if path.suffix not in made:
+            make(path)
+            made[path.suffix] = path.read_bytes()
+        path.write_bytes(made[path.suffix])
+
+    return write
+
+
+@_once
 def h264(path: Path) -> None:
     """x264 with its own note, and in each picture a position, a position that is registered, a caption, HDR10+."""
-    stream = _stream(path, "h264", "-c:v", "libx264", "-g", "5", "-bf", "0")
+    stream = _stream("h264", "-c:v", "libx264", "-g", "5", "-bf", "0")
     units = _units(stream)
     assert any(b"x264 - core" in unit for unit in units)
     _muxed(path, "h264", _with_messages(units, lambda unit: unit[0] & 0x1F in (1, 5), b"\x06"))
 
 
+@_once
 def hevc(path: Path) -> None:
     """x265 with its own note, and in each picture the same messages, and HDR10+."""
-    stream = _stream(path, "hevc", "-c:v", "libx265", "-x265-params", "log-level=none:bframes=0:keyint=5")
+    stream = _stream("hevc", "-c:v", "libx265", "-x265-params", "log-level=none:bframes=0:keyint=5")
     units = _units(stream)
     assert any(b"x265 (build" in unit for unit in units)
     _muxed(path, "hevc", _with_messages(units, lambda unit: unit[0] >> 1 & 0x3F < 32, b"\x4e\x01"))
 
 
+@_once
 def av1(path: Path) -> None:
     """SVT-AV1, and in each picture a position, a caption, HDR10+, a time code and a unit of padding with a text."""
-    stream = _stream(path, "ivf", "-c:v", "libsvtav1", "-preset", "12", "-svtav1-params", "keyint=5")
+    stream = _stream("ivf", "-c:v", "libsvtav1", "-preset", "12", "-svtav1-params", "keyint=5")
     private = b"".join(
         _obu(5, bytes((kind,)) + content + b"\x80")
         for kind, content in ((4, _OTHER_REGISTERED), (4, CAPTION), (4, HDR10_PLUS), (5, SECRET), (31, SECRET))
@@ -57,6 +74,7 @@ def av1(path: Path) -> None:
     _muxed(path, "ivf", b"".join(made))
 
 
+@_once
 def motion_jpeg(path: Path) -> None:
     """Frames of a camera: each has Exif with a position, XMP and a comment."""
     for number in range(5):
@@ -71,10 +89,9 @@ def motion_jpeg(path: Path) -> None:
 MAKERS: dict[str, Callable[[Path], None]] = {"h264": h264, "hevc": hevc, "av1": av1, "motion jpeg": motion_jpeg}
 
 
-def _stream(path: Path, suffix: str, *encoder: str) -> bytes:
-    stream = path.with_suffix(f".{suffix}")
-    ffmpeg(*_SOURCE, *encoder, "-pix_fmt", "yuv420p", stream)
-    return stream.read_bytes()
+@cache
+def _stream(suffix: str, *encoder: str) -> bytes:
+    return ffmpeg(*_SOURCE, *encoder, "-pix_fmt", "yuv420p", "-f", suffix, "pipe:1")
 
 
 def _muxed(path: Path, suffix: str, stream: bytes) -> None:

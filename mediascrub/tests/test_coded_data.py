@@ -13,17 +13,12 @@ from PIL import Image
 from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.coded_data import CODINGS, Coding, motion_jpeg, nal, obu
 
-from . import coded_videos, videos
+from . import coded_videos
 from .coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
 from .made_files import jpeg_segment, saved
-from .videos import apply_patches, examine, exiftool, ffmpeg, probe, scrub, store_of
+from .videos import apply_patches, examine, exiftool, ffmpeg, frames, make, probe, scrub, store_of
 
 _NOTES = (b"x264 - core", b"x265 (build", b"options:")
-
-
-def frames(path: Path) -> bytes:
-    """Every frame that ffmpeg decodes, as checksums."""
-    return ffmpeg("-i", path, "-map", "0:v", "-f", "framemd5", "-")
 
 
 @pytest.mark.parametrize(("name", "container"), [
@@ -37,7 +32,7 @@ def test_nothing_private_is_left_and_every_frame_is_as_it_was(name: str, contain
     scrubbed = target.read_bytes()
     assert SECRET not in scrubbed
     assert not [note for note in _NOTES if note in scrubbed]
-    assert frames(target) == frames(path)
+    assert frames(target) == frames(path) != []
     for needed in (CAPTION, HDR10_PLUS) if name != "motion jpeg" else ():
         assert scrubbed.count(needed) == path.read_bytes().count(needed) == 20
     assert "POSITION" not in str(exiftool(target))
@@ -51,7 +46,7 @@ def test_fragments_are_scrubbed_alike(flags: str, tmp_path: Path) -> None:
     ffmpeg("-i", path, "-c", "copy", "-movflags", flags, fragmented)
     scrub(fragmented, target)
     assert SECRET not in target.read_bytes()
-    assert frames(target) == frames(fragmented)
+    assert frames(target) == frames(fragmented) != []
 
 
 @pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+empty_moov"])
@@ -64,13 +59,13 @@ def test_of_a_sample_that_the_end_of_the_file_cuts_off_nothing_stays(name: str, 
     path.write_bytes(data[: data.rindex(SECRET) + len(SECRET)])
     scrub(path, target)
     assert SECRET not in target.read_bytes()
-    shown, expected = ([line[-32:] for line in videos.frames(each)] for each in (target, whole))
+    shown, expected = ([frame.digest for frame in frames(each)] for each in (target, whole))
     assert shown == expected[:-1]
 
 
 def _minute(path: Path) -> int:
     """A minute of H.264 with its encoder's single note; its length."""
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=60", "-c:v", "libx264", "-preset", "ultrafast", path)
+    make(path, "-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=60", "-c:v", "libx264", "-preset", "ultrafast")
     assert path.read_bytes().count(b"x264 - core") == 1
     return path.stat().st_size
 
@@ -99,7 +94,7 @@ def test_a_large_video_with_an_encoders_single_note_is_not_read_whole(fmt: Forma
         assert store.fetched_bytes < size_bytes / 2
     target.write_bytes(apply_patches(plan.patches, path.read_bytes()))
     assert b"x264 - core" not in target.read_bytes()
-    assert frames(target) == frames(path)
+    assert frames(target) == frames(path) != []
 
 
 def test_the_first_seconds_of_a_second_video_are_read_too(tmp_path: Path) -> None:
@@ -258,7 +253,7 @@ def test_a_video_of_an_unknown_coding_goes_beside_another(
 ) -> None:
     private, plain, path, target = (tmp_path / f"{each}.{container}" for each in ("private", "plain", "path", "target"))
     MAKERS[name](private)
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=2", plain)
+    make(plain, "-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=2")
     sources = (private, plain) if first else (plain, private)
     ffmpeg("-i", sources[0], "-i", sources[1], "-map", "0", "-map", "1", "-c", "copy", path)
     _renamed(path, known, unknown, first=first)
@@ -266,7 +261,7 @@ def test_a_video_of_an_unknown_coding_goes_beside_another(
     scrub(path, target)
     assert SECRET not in target.read_bytes()
     assert len(probe(target)["streams"]) == 1
-    shown, expected = ([line[-32:] for line in frames(each).splitlines()[-20:]] for each in (target, plain))
+    shown, expected = ([frame.digest for frame in frames(each)] for each in (target, plain))
     assert shown == expected
 
 
@@ -305,7 +300,7 @@ def test_samples_of_all_entries_are_coded_alike(
         return
     scrub(path, target)
     assert SECRET not in target.read_bytes()
-    assert frames(target) == frames(path)
+    assert frames(target) == frames(path) != []
 
 
 _APP0, _APP1, _APP2, _APP14, _APP15, _COM = 0xE0, 0xE1, 0xE2, 0xEE, 0xEF, 0xFE

@@ -12,7 +12,7 @@ import pytest
 from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.movie import MoviePlan
 
-from .allowed_in_videos import leaks, probe_leaks
+from .allowed_in_videos import leaks, tag_leaks
 from .made_files import CLEAN_PROFILE, SRGB_PROFILE
 from .videos import (
     DATA,
@@ -20,8 +20,8 @@ from .videos import (
     examine,
     examine_bytes,
     exiftool,
-    ffmpeg,
     frames,
+    make,
     probe,
     scrub,
     shown_size,
@@ -32,11 +32,6 @@ SOUND = ("-f", "lavfi", "-i", "sine=d=2")
 TITLED = ("-metadata", "title=TITLE-LEAK", "-metadata", "location=+51.0-000.1/", "-metadata", "comment=COMMENT-LEAK")
 BASE = DATA / "mp4-h264-moov-at-end.mp4"
 SECRET = b"+37.8199-122.4783/ secret"
-
-
-def _make(path: Path, *options: str | Path) -> Path:
-    ffmpeg(*options, path)
-    return path
 
 
 def _assert_clean(path: Path, tmp_path: Path) -> MoviePlan:
@@ -50,7 +45,7 @@ def _assert_clean(path: Path, tmp_path: Path) -> MoviePlan:
     assert frames(clean) == frames(path) != []
     (tags,) = exiftool(clean)
     assert list(leaks(tags)) == []
-    assert list(probe_leaks(probe(clean))) == []
+    assert list(tag_leaks(clean)) == []
     assert examine(clean).patches == ()
     return plan
 
@@ -75,7 +70,7 @@ def _assert_clean(path: Path, tmp_path: Path) -> MoviePlan:
     ids=" ".join,
 )
 def test_mp4_of_every_make_comes_out_clean(options: tuple[str, ...], tmp_path: Path) -> None:
-    path = _make(tmp_path / "made.mp4", *PICTURE, *SOUND, *TITLED, "-g", "10", *options)
+    path = make(tmp_path / "made.mp4", *PICTURE, *SOUND, *TITLED, "-g", "10", *options)
     plan = _assert_clean(path, tmp_path)
     assert plan.duration_s == pytest.approx(2.0, abs=0.1)
 
@@ -95,14 +90,14 @@ def test_mp4_of_every_make_comes_out_clean(options: tuple[str, ...], tmp_path: P
 )
 def test_mov_of_every_make_comes_out_clean(options: tuple[str, ...], tmp_path: Path) -> None:
     # A timecode, a title and a reel name: three tracks or boxes that go.
-    path = _make(tmp_path / "made.mov", *PICTURE, *SOUND, *TITLED, "-timecode", "10:20:30:00", *options)
+    path = make(tmp_path / "made.mov", *PICTURE, *SOUND, *TITLED, "-timecode", "10:20:30:00", *options)
     _assert_clean(path, tmp_path)
 
 
 def test_uncompressed_sound_beside_dropped_tracks_survives(tmp_path: Path) -> None:
     subtitles = tmp_path / "position.srt"
     subtitles.write_text("1\n00:00:00,000 --> 00:00:01,500\nGPS (-0.1255, 51.5334, 26) LEAK\n")
-    path = _make(tmp_path / "drone.mov", *PICTURE, *SOUND, "-i", subtitles, "-c:a", "pcm_s16le", "-c:s", "mov_text")
+    path = make(tmp_path / "drone.mov", *PICTURE, *SOUND, "-i", subtitles, "-c:a", "pcm_s16le", "-c:s", "mov_text")
     assert b"LEAK" in path.read_bytes()
     _assert_clean(path, tmp_path)
 
@@ -121,7 +116,7 @@ def test_uncompressed_sound_beside_dropped_tracks_survives(tmp_path: Path) -> No
 def test_captions_stay_and_no_other_text(handler: bytes, entry: bytes, stays: bool, tmp_path: Path) -> None:
     words, path, clean = tmp_path / "words.srt", tmp_path / "words.mp4", tmp_path / "clean.mp4"
     words.write_text("1\n00:00:00,000 --> 00:00:01,500\nGPS (-0.1255, 51.5334, 26)\n")
-    _make(path, *PICTURE, "-i", words, "-c:s", "mov_text")
+    make(path, *PICTURE, "-i", words, "-c:s", "mov_text")
     data = path.read_bytes()
     assert data.count(b"sbtl") == data.count(b"tx3g") == 1
     path.write_bytes(data.replace(b"sbtl", handler).replace(b"tx3g", entry))
@@ -146,7 +141,7 @@ _UNCOMPRESSED = [
     ids=" ".join,
 )
 def test_what_a_camera_writes_beside_chunks_of_sound_is_zeroed(options: tuple[str, ...], tmp_path: Path) -> None:
-    path = _make(tmp_path / "dash.mov", *PICTURE, *SOUND, "-movflags", "+faststart", *options)
+    path = make(tmp_path / "dash.mov", *PICTURE, *SOUND, "-movflags", "+faststart", *options)
     path.write_bytes(_with_blocks_behind_sound(path.read_bytes()))
     _assert_clean(path, tmp_path)
 
@@ -159,7 +154,7 @@ def test_what_a_camera_writes_beside_chunks_of_sound_is_zeroed(options: tuple[st
 def test_sound_that_is_counted_in_frames_stays_whole_and_nothing_beside_it(
     options: tuple[str, ...], frames_in_sample: int, tmp_path: Path
 ) -> None:
-    path = _make(tmp_path / "dash.mov", *PICTURE, *SOUND, "-movflags", "+faststart", *options)
+    path = make(tmp_path / "dash.mov", *PICTURE, *SOUND, "-movflags", "+faststart", *options)
     data = _with_blocks_behind_sound(path.read_bytes())
     _count_frames(data, frames_in_sample)
     path.write_bytes(data)
@@ -211,7 +206,7 @@ def _count_frames(data: bytearray, frames_in_sample: int) -> None:
 def test_chapters_go(tmp_path: Path) -> None:
     chapters = tmp_path / "chapters.txt"
     chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=1\ntitle=CHAPTER-LEAK\n")
-    path = _make(tmp_path / "chapters.mp4", *PICTURE, "-i", chapters, "-map_metadata", "1", "-map", "0:v")
+    path = make(tmp_path / "chapters.mp4", *PICTURE, "-i", chapters, "-map_metadata", "1", "-map", "0:v")
     assert probe(path)["chapters"]
     _assert_clean(path, tmp_path)
 
@@ -219,22 +214,22 @@ def test_chapters_go(tmp_path: Path) -> None:
 def test_a_cover_picture_goes_and_is_not_the_video(tmp_path: Path) -> None:
     cover = DATA / "jpeg-orientation-1.jpg"
     as_cover = ("-c:v:1", "copy", "-disposition:v:1", "attached_pic")
-    path = _make(tmp_path / "cover.mp4", *PICTURE, "-i", cover, "-map", "0", "-map", "1", *as_cover)
+    path = make(tmp_path / "cover.mp4", *PICTURE, "-i", cover, "-map", "0", "-map", "1", *as_cover)
     assert len(probe(path)["streams"]) == 2
     clean = tmp_path / "clean.mp4"
     scrub(path, clean)
     assert len(probe(clean)["streams"]) == 1
-    assert frames(clean) == [line for line in frames(path) if line.startswith("0,")]
+    assert frames(clean) == frames(path) != []
 
 
 @pytest.mark.parametrize(("aspect", "width"), [("4/3", 213), ("1/2", 80), ("1/1", 160)])
 def test_pixel_aspect_stretches_the_width(aspect: str, width: int, tmp_path: Path) -> None:
-    path = _make(tmp_path / "wide.mp4", *PICTURE, "-vf", f"setsar={aspect}")
+    path = make(tmp_path / "wide.mp4", *PICTURE, "-vf", f"setsar={aspect}")
     assert shown_size(path) == (width, 120)
 
 
 def test_clean_aperture_crops(tmp_path: Path) -> None:
-    path = _make(tmp_path / "plain.mp4", *PICTURE)
+    path = make(tmp_path / "plain.mp4", *PICTURE)
     data = bytearray(path.read_bytes())
     clap = struct.pack(">I4s8I", 40, b"clap", 100, 1, 80, 1, 0, 1, 0, 1)
     start = data.index(b"pasp") - 4
@@ -244,7 +239,7 @@ def test_clean_aperture_crops(tmp_path: Path) -> None:
 
 
 def test_a_colour_profile_loses_what_says_whose_it_is(tmp_path: Path) -> None:
-    path = _make(tmp_path / "plain.mp4", *PICTURE)
+    path = make(tmp_path / "plain.mp4", *PICTURE)
     data = bytearray(path.read_bytes())
     start = data.index(b"pasp") - 4
     colours = (b"prof" + SRGB_PROFILE, b"prof" + SECRET, b"SECR" + SECRET, b"nclx\0\1\0\1\0\1\0" + SECRET)
@@ -286,7 +281,7 @@ def _projection(path: Path) -> dict[str, Any]:
 
 
 def test_a_spherical_projection_stays_and_nothing_beside_it(tmp_path: Path) -> None:
-    path = _make(tmp_path / "sphere.mp4", *PICTURE)
+    path = make(tmp_path / "sphere.mp4", *PICTURE)
     _with_box_in_track(path, b"uuid", SPHERICAL_UUID + SPHERICAL)
     clean = tmp_path / "clean.mp4"
     scrub(path, clean)
@@ -299,7 +294,7 @@ def test_a_spherical_projection_stays_and_nothing_beside_it(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("content", [SPHERICAL_UUID + b"THE-LEAK", bytes(16) + SPHERICAL, SPHERICAL_UUID], ids=len)
 def test_no_other_box_of_that_kind_stays(content: bytes, tmp_path: Path) -> None:
-    path = _make(tmp_path / "flat.mp4", *PICTURE)
+    path = make(tmp_path / "flat.mp4", *PICTURE)
     _with_box_in_track(path, b"uuid", content)
     clean = tmp_path / "clean.mp4"
     scrub(path, clean)
@@ -308,7 +303,7 @@ def test_no_other_box_of_that_kind_stays(content: bytes, tmp_path: Path) -> None
 
 
 def test_a_spherical_box_of_version_2_loses_the_name_of_its_tool(tmp_path: Path) -> None:
-    path = _make(tmp_path / "sphere.mp4", *PICTURE)
+    path = make(tmp_path / "sphere.mp4", *PICTURE)
     data = bytearray(path.read_bytes())
     header = _atom(b"svhd", bytes(4), b"THE-LEAK\0")
     projection = _atom(b"proj", _atom(b"prhd", bytes(16)), _atom(b"equi", bytes(20)))
@@ -374,7 +369,7 @@ def test_unknown_boxes_at_the_top_become_free() -> None:
     ids=["a box", "padding", "neither"],
 )
 def test_only_the_index_stays_in_the_index_of_fragments(private: bytes, tmp_path: Path) -> None:
-    path = _make(tmp_path / "made.mp4", *PICTURE, "-movflags", "frag_keyframe+empty_moov+default_base_moof", "-g", "10")
+    path = make(tmp_path / "made.mp4", *PICTURE, "-movflags", "frag_keyframe+empty_moov+default_base_moof", "-g", "10")
     data = bytearray(path.read_bytes())
     at = data.rindex(b"mfra") - 4
     end = data.rindex(b"mfro") - 4

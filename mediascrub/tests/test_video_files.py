@@ -13,7 +13,7 @@ from mediascrub import Format, ScrubCode, ScrubError
 from mediascrub.bounds import VideoBounds
 from mediascrub.movie import MoviePlan
 
-from .allowed_in_videos import leaks, probe_leaks
+from .allowed_in_videos import leaks, tag_leaks
 from .videos import (
     DATA,
     apply_patches,
@@ -95,7 +95,7 @@ def test_no_private_tag_is_left(
 ) -> None:
     path, _ = scrubbed[name]
     assert list(leaks(tags[name])) == []
-    assert list(probe_leaks(probe(path))) == []
+    assert list(tag_leaks(path)) == []
 
 
 def test_the_allow_list_would_find_what_was_there() -> None:
@@ -103,7 +103,7 @@ def test_the_allow_list_would_find_what_was_there() -> None:
         if "gps" in name or "location" in name:
             (found,) = exiftool(DATA / name)
             assert any("GPS" in leak or "Location" in leak for leak in leaks(found))
-            assert list(probe_leaks(probe(DATA / name)))
+            assert list(tag_leaks(DATA / name))
 
 
 @pytest.mark.parametrize("name", VIDEOS)
@@ -118,7 +118,7 @@ def test_length_and_samples_are_unchanged(name: str, scrubbed: Mapping[str, tupl
 
 @pytest.mark.parametrize("name", VIDEOS)
 def test_how_it_is_shown_is_unchanged(name: str, scrubbed: Mapping[str, tuple[Path, MoviePlan]]) -> None:
-    assert _shown(scrubbed[name][0]) == _shown(DATA / name)
+    assert _shown(scrubbed[name][0]) == _shown(DATA / name) != []
 
 
 def _shown(path: Path) -> list[dict[str, Any]]:

@@ -14,11 +14,13 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import pytest
+from av.audio.frame import AudioFrame
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -32,12 +34,23 @@ DATA = Path(__file__).parent / "data"
 _TIMEOUT_S = 120
 _ROUND_BYTES = 64 << 10
 _MAX_ROUNDS = 64
+_made: dict[tuple[str, ...], bytes] = {}
 
 
 def ffmpeg(*arguments: str | Path, cwd: Path | None = None) -> bytes:
     """Run ffmpeg; its standard output."""
     command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S, cwd=cwd).stdout
+
+
+def make(path: Path, *options: str | Path) -> Path:
+    """Let ffmpeg write a file; for the next test that asks for the same, it is written from memory."""
+    key = (path.suffix, *map(str, options))
+    if key not in _made:
+        ffmpeg(*options, path)
+        _made[key] = path.read_bytes()
+    path.write_bytes(_made[key])
+    return path
 
 
 def format_of(path: Path) -> Format:
@@ -136,24 +149,41 @@ def sparse_copy(source: Path, target: Path, ranges: Sequence[Range]) -> None:
             os.pwrite(sparse.fileno(), original.read(each.length), each.offset)
 
 
-def frames(path: Path, *options: str) -> list[str]:
-    """An MD5 for each decoded frame of video and sound, as far as the file decodes."""
-    command = ["ffmpeg", "-nostdin", "-v", "quiet", "-i", str(path), "-map", "0:v", "-map", "0:a?", *options]
-    command += ["-fps_mode", "passthrough", "-f", "framemd5", "-"]
-    answer = subprocess.run(command, check=False, capture_output=True, timeout=_TIMEOUT_S).stdout.decode()
-    return [line for line in answer.splitlines() if not line.startswith("#")]
+class Frame(NamedTuple):
+    """One decoded frame of video or sound; tracks are counted without those that are none, such as a cover."""
+
+    track: int
+    time: int | None
+    digest: bytes
 
 
-def first_frames(path: Path, plan: MoviePlan, count: int) -> list[str]:
-    """The MD5s of the first frames of the plan's video track, as libav decodes them without reading ahead."""
+def frames(path: Path) -> list[Frame]:
+    """What libav decodes of each track, as far as the file decodes. A process of ffmpeg would take longer to start."""
+    found: list[Frame] = []
+    with suppress(av.FFmpegError), av.open(str(path)) as container:
+        videos = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+        tracks = {stream.index: track for track, stream in enumerate((*videos, *container.streams.audio))}
+        for packet in container.demux([container.streams[index] for index in tracks]):
+            with suppress(av.FFmpegError):
+                for frame in packet.decode():
+                    assert isinstance(frame, AudioFrame | VideoFrame)
+                    found.append(Frame(tracks[packet.stream_index], frame.pts, _digest(frame)))
+    return sorted(found, key=lambda frame: frame.track)
+
+
+def first_frames(path: Path, plan: MoviePlan, count: int) -> list[bytes]:
+    """The first frames of the plan's video track, as libav decodes them without reading ahead."""
     options = {"probesize": "32", "analyzeduration": "0"}
     with av.open(str(path), options=options) as container:
         kind, _, number = plan.stream.partition(":")
         videos = container.streams.video
         stream = videos[int(number)] if kind == "V" else next(each for each in videos if each.id == int(number))
         stream.thread_count = 1
-        frames = islice(_frames(container, stream, plan.poster_s), count)
-        return [hashlib.md5(frame.to_ndarray().tobytes()).hexdigest() for frame in frames]
+        return [_digest(frame) for frame in islice(_frames(container, stream, plan.poster_s), count)]
+
+
+def _digest(frame: AudioFrame | VideoFrame) -> bytes:
+    return hashlib.sha256(frame.to_ndarray().tobytes()).digest()
 
 
 def _frames(container: InputContainer, stream: VideoStream, seconds: float) -> Iterator[VideoFrame]:

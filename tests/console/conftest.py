@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.service.harness import eventually
@@ -94,12 +94,13 @@ def assert_fits_and_is_accessible(page: Page) -> None:
     The dark scheme changes colours only, so only axe's rules about colours look at it.
     """
     has_script = page.evaluate("document.documentElement.classList.contains('js')")
+    page.evaluate(AXE_SCRIPT)
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (page.url, width)
         for scheme in SCHEMES if has_script or width == WIDTHS[-1] else ():
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            violations = Axe().run(page, options=_AXE[scheme]).response["violations"]
+            violations = page.evaluate("async options => (await axe.run(options)).violations", _AXE[scheme])
             found = [f"{each['id']}: {node['html'][:200]}" for each in violations for node in each["nodes"]]
             assert not found, (page.url, width, scheme)
 

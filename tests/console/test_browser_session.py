@@ -31,7 +31,7 @@ def log_in(page: Page, service: Service) -> None:
 
 
 def test_a_page_whose_session_is_over_leads_to_the_login(browser: Browser, guarded: Service) -> None:
-    context = browser.new_context()
+    context = browser.new_context(reduced_motion="reduce")
     page, other = context.new_page(), context.new_page()
     page.goto(f"{guarded.admin_url}/console")
     assert_fits_and_is_accessible(page)

@@ -32,7 +32,7 @@ REVIEWED = [f"01M88C0SJ305C5J3D3BYCKGF{number:02d}" for number in range(80)]
 BLOCKED = "01M88C0SJ305C5J3D3BYCKGE00"
 REMOTE = remote_id_for("https://remote.example/a.jpg")
 MAX_PAGE_BYTES = 44 * 1024
-MANY, RATE = 10_000, 1_500
+MANY, RATE = 2_000, 400
 HOLD_NEXT_REQUEST = """() => {
     const { fetch } = window;
     const held = new Promise((letGo) => { window.letGo = letGo; });
@@ -413,7 +413,7 @@ def queue_of_its_own(redis_of_dev: redis.Redis) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("queue_of_its_own")
-def test_ten_thousand_are_replayed_at_a_rate_paused_and_resumed_and_the_other_browser_sees_it(
+def test_two_thousand_are_replayed_at_a_rate_paused_and_resumed_and_the_other_browser_sees_it(
     page: Page, browser: Browser, dev: Development, redis_of_dev: redis.Redis
 ) -> None:
     redis_of_dev.delete(DEAD)

@@ -77,6 +77,11 @@ class Steps:
         self._acts: Mapping[Any, Act] = acts or {}
         self._killed = False
 
+    @property
+    def before_calls(self) -> list[int]:
+        """The moments before each call, and the last one. After a call, all is as it is before the next."""
+        return [*(moment for moment, name in enumerate(self.names) if name.startswith("before ")), self.count - 1]
+
     async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         await self._moment(f"before {name}")
         result = await call()

@@ -125,11 +125,11 @@ async def assert_refused_or_ready(stage: Stage, accepted: bool, what: object) ->
         assert stage.objects == {}, what
 
 
-async def steps_of(new_stage: NewStage, act: Callable[[Stage, Steps], Awaitable[object]]) -> list[str]:
-    """Return the names of all moments of an undisturbed act."""
+async def steps_of(new_stage: NewStage, act: Callable[[Stage, Steps], Awaitable[object]]) -> Steps:
+    """Return the steps of an undisturbed act."""
     stage, steps = await new_stage(), Steps()
     await act(stage, steps)
-    return steps.names
+    return steps
 
 
 def completing(stage: Stage, accepted: list[bool]) -> Act:
@@ -141,28 +141,30 @@ def completing(stage: Stage, accepted: list[bool]) -> Act:
 
 async def test_completed_at_every_moment_of_a_sweep(new_stage: NewStage) -> None:
     seen = set()
-    for moment, name in enumerate(await steps_of(new_stage, sweep)):
+    steps = await steps_of(new_stage, sweep)
+    for moment in steps.before_calls:
         stage, accepted = await new_stage(), list[bool]()
         await sweep(stage, Steps({moment: completing(stage, accepted)}))
-        await assert_refused_or_ready(stage, accepted[0], (moment, name))
+        await assert_refused_or_ready(stage, accepted[0], (moment, steps.names[moment]))
         seen.add(accepted[0])
     assert seen == {True, False}
 
 
 async def test_swept_at_every_moment_of_a_completion(new_stage: NewStage) -> None:
     seen = set()
-    for moment, name in enumerate(await steps_of(new_stage, complete)):
+    steps = await steps_of(new_stage, complete)
+    for moment in steps.before_calls:
         stage = await new_stage()
         accepted = await complete(stage, Steps({moment: partial(sweep, stage)}))
-        await assert_refused_or_ready(stage, accepted, (moment, name))
+        await assert_refused_or_ready(stage, accepted, (moment, steps.names[moment]))
         seen.add(accepted)
     assert seen == {True, False}
 
 
 @pytest.mark.parametrize("claim_ended", [False, True], ids=["at once", "a day later"])
 async def test_completed_after_a_sweep_that_died(new_stage: NewStage, claim_ended: bool) -> None:
-    names = await steps_of(new_stage, sweep)
-    for moment in range(0, len(names), 2):  # before each call
+    steps = await steps_of(new_stage, sweep)
+    for moment in steps.before_calls:
         stage = await new_stage()
         await until_it_dies(sweep(stage, Steps({moment: die})))
         if claim_ended:
@@ -170,7 +172,7 @@ async def test_completed_after_a_sweep_that_died(new_stage: NewStage, claim_ende
         accepted = await complete(stage)
         end_claims(stage)
         await sweep(stage)
-        await assert_refused_or_ready(stage, accepted, (moment, names[moment]))
+        await assert_refused_or_ready(stage, accepted, (moment, steps.names[moment]))
 
 
 def end_claims(stage: Stage) -> None:
@@ -181,18 +183,18 @@ def end_claims(stage: Stage) -> None:
 
 
 async def test_queued_by_another_service_at_every_moment_of_a_sweep(new_stage: NewStage) -> None:
-    names = await steps_of(new_stage, sweep)
-    claimed_at = names.index("after redis claim")
-    for moment, name in enumerate(names):
+    steps = await steps_of(new_stage, sweep)
+    claimed_at = steps.names.index("after redis claim")
+    for moment in steps.before_calls:
         stage = await new_stage()
         await sweep(stage, Steps({moment: partial(queue_as_another_service, stage)}))
         state = await state_of(stage)
-        assert state is State.READY or (moment > claimed_at and state is State.FAILED), (moment, name)
-        assert keys.incoming(stage.media_id) not in stage.objects, (moment, name)
+        assert state is State.READY or (moment > claimed_at and state is State.FAILED), (moment, steps.names[moment])
+        assert keys.incoming(stage.media_id) not in stage.objects, (moment, steps.names[moment])
 
 
 async def test_completed_before_or_after_a_loss_of_redis_during_a_removal(new_stage: NewStage) -> None:
-    names = await steps_of(new_stage, sweep)
+    names = (await steps_of(new_stage, sweep)).names
     first, removal = names.index("before redis claim"), names.index("before redis read_statuses")
     delete = names.index("before delete", removal)
     losses = (first, first + 2, names.index("before redis find_indexed", first), removal, delete - 2, delete)

@@ -8,7 +8,6 @@ import time
 from tests.bench.figures import Figure, Goal
 from tests.bench.processes import pss_bytes
 from tests.bench.setting import Setting
-from tests.service.harness import running_program
 
 _SETTLING_S = 5.0  # first connections and first looks at the store are behind it then
 _SAMPLES = 5
@@ -16,7 +15,7 @@ _SAMPLES = 5
 
 def measure(setting: Setting) -> list[Figure]:
     """PSS of the service and its fork server together."""
-    with running_program(setting.service_environment()) as service:
+    with setting.running(setting.service_environment()) as service:
         time.sleep(0 if setting.quick else _SETTLING_S)
         samples = []
         for _ in range(1 if setting.quick else _SAMPLES):

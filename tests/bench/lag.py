@@ -23,7 +23,7 @@ from tests.bench.setting import Setting
 from tests.fuzz.live.attack import Program, program
 from tests.hostile.media import gif_webp_bombs, mp4_bombs, png_bombs
 from tests.hostile.media.bomb import READY, Bomb
-from tests.service.harness import Service, running_program
+from tests.service.harness import Service
 
 AT_ONCE = 4
 _BOMBS = ("49-megapixels.png", "49-megapixels.webp", "49-megapixels.gif", "a-million-times.mp4")
@@ -64,7 +64,7 @@ def measure(setting: Setting) -> list[Figure]:
         TASKS__SLOTS=str(AT_ONCE), SANDBOX__SLOTS=str(AT_ONCE), SANDBOX__BUDGET="4GiB"
     )
     with (
-        running_program(environment) as service,
+        setting.running(environment) as service,
         program("good_client", "grpc", service.grpc_address.rpartition(":")[2]) as calls,
     ):
         for bomb, content in made:  # what only the first of each costs is over

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,11 @@ class Setting:
         return harness.service_environment(
             self.redis_url, self.store.address.endpoint_url, self.store.bucket, **settings
         )
+
+    def running(self, environment: dict[str, str], *, roles: str = "") -> AbstractContextManager[harness.Service]:
+        """The service, in an interpreter of its own as in production; forked for a smoke run, which costs less."""
+        run = harness.running if self.quick else harness.running_program
+        return run(environment, roles=roles)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.processes import cpu_s
 from tests.bench.rpc.compare import UPLOADS, run_client
 from tests.bench.setting import Setting
-from tests.service.harness import Service, running_program
+from tests.service.harness import Service
 from tests.telemetry.collector import collector, hanging_collector, nobody
 
 _UNCHANGED = Goal(0.95, at_least=True)
@@ -77,7 +77,7 @@ def _service(setting: Setting, url: str, **settings: str) -> AbstractContextMana
     environment = setting.service_environment(**settings)
     if url:
         environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
-    return running_program(environment, roles="grpc")
+    return setting.running(environment, roles="grpc")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tests.bench.figures import Figure, Goal
 from tests.bench.images.inputs import make_job_inputs, small_jpeg
 from tests.bench.poster.video import Recipe, make_videos
 from tests.bench.setting import Setting
-from tests.service.harness import Service, running_program
+from tests.service.harness import Service
 
 _ROUNDS = 21
 _VIDEO = Recipe(seconds=6, megabits_per_s=4)
@@ -32,7 +32,7 @@ def measure(setting: Setting) -> list[Figure]:
     """The median over some uploads of each kind, one after the other, after one that does not count."""
     uploads = _uploads(quick=setting.quick)
     figures = []
-    with running_program(setting.service_environment()) as service:
+    with setting.running(setting.service_environment()) as service:
         for each in uploads:
             waited = [_wait_ms(service, each) for _ in range(1 + (1 if setting.quick else _ROUNDS))][1:]
             name = f"CompleteMediaUpload to READY, {each.name}, p50"

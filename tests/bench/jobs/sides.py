@@ -15,7 +15,6 @@ from avion_media.common.ids import MediaId
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from avion_media.media.settings import ThumbnailsConfig
 from tests.bench.setting import NODE, Setting
-from tests.service.harness import running_program
 
 _BATCH_S = 180.0
 _POLL_S = 0.02
@@ -100,7 +99,7 @@ class BullMq:
 @contextmanager
 def our_side(setting: Setting, client: redis.Redis) -> Iterator[Side]:
     """The service with the role that works, and nothing else changed."""
-    with running_program(setting.service_environment(), roles="processing") as service:
+    with setting.running(setting.service_environment(), roles="processing") as service:
         yield Ours(service.process.pid, client)
 
 

@@ -17,7 +17,7 @@ from tests.bench.origin.reader import get_all, latencies_s, slow_clients
 from tests.bench.processes import cpu_s, listener_pid, pss_bytes, rss_bytes, watching_memory
 from tests.bench.setting import Setting
 from tests.conftest import S3Bucket
-from tests.service.harness import Service, eventually, running_program
+from tests.service.harness import Service, eventually
 from tests.service.published import encode_id, original_key, thumbnail_key
 from tests.services.process import accepts_connections, free_port, require, working_directory
 from tests.services.process import running as program
@@ -63,7 +63,7 @@ def measure(setting: Setting) -> list[Figure]:
     figures = []
     environment = setting.service_environment()
     with (
-        running_program(environment, roles="http") as service,
+        setting.running(environment, roles="http") as service,
         _nginx(setting.store) as (nginx_port, nginx_pid),
         _afternoon(environment, setting.store.bucket) as (afternoon_port, afternoon_pid),
     ):

@@ -12,7 +12,6 @@ from pathlib import Path
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.processes import cpu_s
 from tests.bench.setting import Setting
-from tests.service.harness import running_program
 from tests.services.process import free_port
 
 UPLOADS = ("upload", 4, 8)  # over 4 connections, 8 in flight on each
@@ -25,7 +24,7 @@ def measure(setting: Setting) -> list[Figure]:
     and the transport alone, where no calls overlap, and where each connection is new."""
     environment = setting.service_environment()
     their_address = f"127.0.0.1:{free_port()}"
-    with running_program(environment, roles="grpc") as service, _grpcio(their_address, environment) as their_pid:
+    with setting.running(environment, roles="grpc") as service, _grpcio(their_address, environment) as their_pid:
         sides = ((service.process.pid, service.grpc_address), (their_pid, their_address))
         uploads = _pairs(sides, UPLOADS, 8000, quick=setting.quick)
     with _echo("ours") as ours, _echo("grpcio") as theirs:

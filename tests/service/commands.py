@@ -6,7 +6,6 @@ Commands are run to their end. A service goes on, as a process of its own.
 from __future__ import annotations
 
 import atexit
-import gc
 import importlib
 import json
 import os
@@ -169,7 +168,6 @@ def fork_commands(fileno: int) -> None:
 def fork_services(fileno: int) -> None:
     """The forking process: a service for each request. A process in between waits for it, and says how it ended."""
     _import_all()
-    settle()
     requests = socket.socket(fileno=fileno)
     while True:
         message, fds, _flags, _address = socket.recv_fds(requests, _MAX_REQUEST_BYTES, 3)
@@ -221,18 +219,19 @@ def _import_all() -> None:
 
     for module in {module for module, _summary in cli._COMMANDS.values()}:
         importlib.import_module(f"avion_media.cli.{module}")
-    gc.freeze()
+    settle()
 
 
 def settle() -> None:
-    """Do now what each service would do in its first second: build the readers of records, read the models of S3, try
-    the native libraries, and collect garbage."""
+    """Do now what each service and command would do in its first second: build the readers of records, read the models
+    of S3, import what is imported at the first request, try the native libraries, and collect garbage."""
     from avion_media import service
     from avion_media.common.records import RECORDS
     from tests.services.boto import share_models
 
     share_models()
-
+    for late in ("anyio._backends._trio", "h2.connection", "httpcore", "rich._emoji_codes", "_strptime"):
+        importlib.import_module(late)
     for record in RECORDS.values():
         assert record._adapter
     patched: Any = service

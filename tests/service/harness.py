@@ -37,12 +37,12 @@ T = TypeVar("T")
 
 def eventually(look: Callable[[], T | None], what: str, timeout_s: float = WAIT_S) -> T:
     """Look until there is something; fail with ``what`` after ``timeout_s``."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    started = time.monotonic()
+    while (waited := time.monotonic() - started) < timeout_s:
         found = look()
         if found:
             return found
-        time.sleep(_POLL_S)
+        time.sleep(max(_POLL_S, waited / 20))  # a look costs CPU, often that of the service too
     raise AssertionError(f"not within {timeout_s:g} s: {what}")
 
 
@@ -210,6 +210,7 @@ def service_environment(redis_url: str, s3_url: str, bucket: str, **settings: st
         "DRAIN__GRACE": "5s",
         "LOG__FORMAT": "json",
         "TASKS__BACKOFF": "100ms",
+        "SWEEP__RATE": "1000",
         "SANDBOX__REQUIRE": str(confines_fully()).lower(),
         **settings,
     }

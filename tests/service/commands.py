@@ -37,10 +37,11 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as forker:
 class _Source:
     """The process that forks them. It ends with the test process, whose end of the socket it reads."""
 
-    def __init__(self, forks: str = "fork_commands") -> None:
+    def __init__(self, forks: str, first: str) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            script = f"from tests.service.commands import {forks}; {forks}({theirs.fileno()})"
+            imports = f"import {first}; " if first else ""
+            script = f"{imports}from tests.service.commands import {forks}; {forks}({theirs.fileno()})"
             self._process = subprocess.Popen(
                 [sys.executable, "-c", script], pass_fds=[theirs.fileno()], start_new_session=True
             )
@@ -64,11 +65,11 @@ class _Source:
                 ["avion-media", *arguments], status, out.read().decode(), err.read().decode()
             )
 
-    def start(self, arguments: tuple[str, ...], environment: Mapping[str, str], log: int) -> Forked:
-        """Start a service, whose output is written to the file ``log``."""
+    def start(self, arguments: tuple[str, ...], environment: Mapping[str, str], out: int, err: int) -> Forked:
+        """Start a service, whose output is written to these files."""
         ends, theirs = os.pipe()
         request = json.dumps({"arguments": arguments, "environment": dict(environment)}).encode()
-        socket.send_fds(self._socket, [request], [log, log, theirs])
+        socket.send_fds(self._socket, [request], [out, err, theirs])
         os.close(theirs)
         return Forked(["avion-media", *arguments], int(self._socket.recv(16)), ends)
 
@@ -114,37 +115,41 @@ class Forked(subprocess.Popen[bytes]):
         return self.returncode
 
 
-_source: _Source | None = None
-_services: _Source | None = None
+_sources: dict[tuple[str, str], _Source] = {}
 
 
 def run_command(
-    *arguments: str, environment: Mapping[str, str], timeout_s: float = 60.0
+    *arguments: str, environment: Mapping[str, str], timeout_s: float = 60.0, first: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``avion-media`` with these arguments in a process of its own, and return its status and output."""
-    global _source
-    if _source is None:
-        _source = _Source()
-        atexit.register(_close)
+    """Run ``avion-media`` with these arguments in a process of its own, and return its status and output.
+
+    ``first`` is a module that changes the program: it is imported before all others.
+    """
     try:
-        return _source.run(arguments, environment, timeout_s)
+        return _source("fork_commands", first).run(arguments, environment, timeout_s)
     except BaseException:
-        _source = None
+        _sources.pop(("fork_commands", first), None)
         raise
 
 
-def start_service(arguments: tuple[str, ...], environment: Mapping[str, str], log: int) -> subprocess.Popen[bytes]:
+def start_service(
+    arguments: tuple[str, ...], environment: Mapping[str, str], out: int, err: int, *, first: str = ""
+) -> subprocess.Popen[bytes]:
     """Start ``avion-media`` with these arguments. It is killed with the test process at the latest."""
-    global _services
-    if _services is None:
-        _services = _Source("fork_services")
-        atexit.register(_services.close)
-    return _services.start(arguments, environment, log)
+    return _source("fork_services", first).start(arguments, environment, out, err)
+
+
+def _source(forks: str, first: str) -> _Source:
+    if not _sources:
+        atexit.register(_close)
+    if (forks, first) not in _sources:
+        _sources[forks, first] = _Source(forks, first)
+    return _sources[forks, first]
 
 
 def _close() -> None:
-    if _source is not None:
-        _source.close()
+    while _sources:
+        _sources.popitem()[1].close()
 
 
 def fork_commands(fileno: int) -> None:

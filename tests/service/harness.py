@@ -230,11 +230,12 @@ def running(
     until: Callable[[Service], object] = Service.ready,
     prefix: Sequence[str] = (),
     program: Sequence[str] = (),
+    first: str = "",
 ) -> Iterator[Service]:
     """`avion-media serve`, ready (or as far as ``until`` says); stopped by SIGTERM afterwards, killed if it stays.
 
     ``prefix`` is a command that becomes the service in the end; ``program`` stands for ``avion-media``. Without both it
-    is forked from a process that has imported it.
+    is forked from a process that has imported it, and ``first`` before: a module that changes it.
     """
     with tempfile.TemporaryDirectory(prefix="avion-test-") as directory:
         log_path = Path(directory) / "log"
@@ -244,7 +245,7 @@ def running(
                 command = [*prefix, *(program or AVION_MEDIA), *arguments]
                 process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             else:
-                process = start_service(arguments, environment, log.fileno())
+                process = start_service(arguments, environment, log.fileno(), log.fileno(), first=first)
         service = Service(
             process,
             environment,

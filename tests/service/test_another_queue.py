@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +11,11 @@ import pytest
 import redis as redis_py
 
 from tests.conftest import S3Bucket
+from tests.service.commands import run_command
 from tests.service.harness import Service, eventually, running, service_environment
 
-ANOTHER = "media_another_queue"  # as in `another_queue`, which must not be imported here
-PROGRAM = (sys.executable, "-m", "tests.service.another_queue")
+ANOTHER = "media_another_queue"
+ADDED_BY = "tests.service.another_queue"  # which must not be imported here
 MEDIA_ID = "01M88C0SJ305C5J3D3BYCKGCA5"
 PAGES = ("", "/queues", "/dead-letters", "/media", f"/media/{MEDIA_ID}", "/moderation", "/system", "/audit")
 
@@ -28,13 +27,13 @@ def service(s3: S3Bucket, redis_url: str) -> Iterator[Service]:
     with redis_py.Redis.from_url(redis_url) as client:
         client.xadd(f"{{{ANOTHER}}}:dlq", {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: a test"})
         client.xadd(ANOTHER, {"task_id": "u", "media_id": MEDIA_ID, "wanted": "1"}, id="1-0")
-    with running(environment, roles="delete", program=PROGRAM) as started:
+    with running(environment, roles="delete", first=ADDED_BY) as started:
         yield started
 
 
 def run(service: Service, *arguments: str) -> Any:
-    command = [*PROGRAM, *arguments, "--json"]
-    ended = subprocess.run(command, env=service.environment, capture_output=True, text=True, check=True, timeout=60)
+    ended = run_command(*arguments, "--json", environment=service.environment, first=ADDED_BY)
+    assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
@@ -846,8 +845,7 @@ def environment(s3: S3Bucket, redis_url: str) -> dict[str, str]:
 
 
 def sweeping(environment: dict[str, str], roles: str = "sweeper") -> AbstractContextManager[Service]:
-    program = (sys.executable, "-m", "tests.service.quick_sweeper")
-    return running(environment, roles=roles, program=program)
+    return running(environment, roles=roles, first="tests.service.quick_sweeper")
 
 
 def leads(service: Service) -> bool:

@@ -51,7 +51,8 @@ def service(redis_of_process: str, redis_client: redis_py.Redis, bucket: S3Bucke
     for key, fields in HASHES.items():
         redis_client.hset(key, mapping=fields)
     redis_client.xadd("media_console_audit", {"count": "many"})
-    environment = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket)
+    settings = {"MODERATION__RELOAD": "1s"}
+    environment = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, **settings)
     with running(environment) as service:
         yield service
 

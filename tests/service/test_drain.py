@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -243,24 +241,17 @@ def _runs_again(service: Service, path: str) -> bool:
 def test_a_signal_during_the_start_ends_it(redis_url: str, bucket: S3Bucket, number: signal.Signals) -> None:
     settings = service_environment(redis_url, bucket.address.endpoint_url, bucket.bucket, DRAIN__SETTLE="100s")
     settings["AVION_MEDIA_DRAIN__TERMINATION_GRACE_PERIOD"] = "300s"
-    admin_url = f"http://{settings['AVION_MEDIA_ADMIN__BIND']}"
 
-    def is_up() -> bool:
+    def is_up(service: Service) -> bool:
         try:
-            return httpx.get(f"{admin_url}/livez", trust_env=False, verify=False, timeout=5).status_code == 200
+            return httpx.get(f"{service.admin_url}/livez", trust_env=False, verify=False, timeout=5).is_success
         except httpx.TransportError:
             return False
 
-    command = [sys.executable, "-m", "avion_media", "serve"]
-    with subprocess.Popen(command, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        try:
-            eventually(is_up, "the admin port, which is up first")
-            ready = httpx.get(f"{admin_url}/readyz", trust_env=False, verify=False, timeout=30).status_code == 200
-            process.send_signal(number)
-            if ready:  # this machine was faster than us: then it settles
-                process.send_signal(number)
-            _, said = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert process.returncode == 0
-    assert b"Traceback" not in said
+    with running(settings, until=is_up) as service:
+        ready = service.ready()
+        service.process.send_signal(number)
+        if ready:  # this machine was faster than us: then it settles
+            service.process.send_signal(number)
+        assert service.process.wait(30) == 0
+        assert "Traceback" not in service.log()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from avion_media.common.ids import parse_media_id
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
+from tests.service.commands import start_service
 from tests.service.harness import Service, eventually
 from tests.service.remote_server import remote_server
 
@@ -106,15 +106,14 @@ def test_an_instance_is_imported_and_a_second_import_makes_nothing(
 
 def test_a_killed_import_goes_on(service: Service, bucket: S3Bucket, tmp_path: Path, data_directory: Path) -> None:
     mastodon = an_instance(tmp_path, data_directory, 109_000_000_000_000_000)
-    command = [sys.executable, "-m", "avion_media", "import", str(mastodon.manifest), "--root", str(mastodon.root)]
+    command = ("import", str(mastodon.manifest), "--root", str(mastodon.root), "--at-once", "1")
     before = objects(bucket)
-    process = subprocess.Popen(
-        [*command, "--at-once", "1"], env=service.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    with open(os.devnull, "wb") as nowhere:
+        process = start_service(command, service.environment, nowhere.fileno(), nowhere.fileno())
     map_path = mastodon.manifest.with_suffix(".map.csv")
     eventually(lambda: map_path.exists() and map_path.read_text().count("\n") >= 2, "one to be imported")
     process.kill()
-    process.communicate()
+    process.wait()
 
     summary = mastodon.import_it(service)
     assert summary["imported"] + summary["already_there"] == 4

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import string
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +22,7 @@ from avion_media.cli.client import Begun, Memory
 from avion_media.common.errors import Reason
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
+from tests.service.commands import start_service
 from tests.service.harness import Service, eventually, running
 from tests.service.published import encode_id, key_of, violations
 from tests.services.process import free_port
@@ -334,13 +333,14 @@ def test_the_command_says_what_it_waits_for(service: Service, bucket: S3Bucket, 
         ports = {f"AVION_MEDIA_{name}__BIND": f"127.0.0.1:{free_port()}" for name in ("GRPC", "HTTP", "ADMIN")}
         environment = {**service.environment, **ports, "AVION_MEDIA_S3__PUBLIC_ENDPOINT_URL": f"http://{store}"}
         with running(environment, roles="grpc") as replica:
-            command = [sys.executable, "-m", "avion_media", "upload", str(file)]
-            with subprocess.Popen(command, env=replica.environment, stderr=subprocess.PIPE, text=True) as upload:
-                assert upload.stderr is not None
-                try:
-                    assert upload.stderr.readline() == f"photo.jpg: waiting for the object store at {store}\n"
-                finally:
-                    upload.kill()
+            said = tmp_path / "said"
+            with said.open("wb") as log:
+                upload = start_service(("upload", str(file)), replica.environment, log.fileno(), log.fileno())
+            try:
+                line = eventually(said.read_text, "a line")
+                assert line == f"photo.jpg: waiting for the object store at {store}\n"
+            finally:
+                upload.kill()
 
 
 def test_the_command_begins_anew_when_nothing_is_left_to_go_on_with(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import S3Bucket
+from tests.service.commands import run_command, start_service
 from tests.service.harness import eventually, json_lines, running, service_environment
 from trio_sandbox.confinement import find_means
 from trio_sandbox.tests.machine import confines_fully
 
-WITHOUT_SECCOMP = (sys.executable, "-m", "tests.services.without_seccomp")
-DEV = (sys.executable, "-m", "avion_media", "dev", "--free-ports")
+WITHOUT_SECCOMP = "tests.services.without_seccomp"
 SETTING = "AVION_MEDIA_SANDBOX__REQUIRE"
 # Without Landlock the attempt to become another program succeeds, and is the end of the self-test.
 GAPS = ("socket AF_INET", "fork") if find_means().landlock_abi else ("the self-test did not come back",)
@@ -32,14 +30,7 @@ def environment(redis_url: str, bucket: S3Bucket) -> dict[str, str]:
 
 
 def test_serve_refuses_and_names_the_gaps_and_the_setting(environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [*WITHOUT_SECCOMP, sys.executable, "-m", "avion_media", "serve", "--roles", "processing"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_command("serve", "--roles", "processing", environment=environment, first=WITHOUT_SECCOMP)
     assert done.returncode == 1
     (said,) = [line for line in done.stderr.splitlines() if line.startswith("avion-media: foundation/sandbox: ")]
     for part in (*GAPS, f"{SETTING}=false", "seccomp"):
@@ -48,7 +39,7 @@ def test_serve_refuses_and_names_the_gaps_and_the_setting(environment: dict[str,
 
 
 def test_serve_runs_and_warns_where_the_gaps_were_accepted(environment: dict[str, str]) -> None:
-    with running(environment | {SETTING: "false"}, roles="processing", prefix=WITHOUT_SECCOMP) as service:
+    with running(environment | {SETTING: "false"}, roles="processing", first=WITHOUT_SECCOMP) as service:
         (warning,) = [line for line in json_lines(service.log()) if line["event"] == "sandbox.gaps"]
         assert warning["level"] == "warning"
         assert all(any(part in gap for gap in warning["gaps"]) for part in GAPS)
@@ -57,22 +48,19 @@ def test_serve_runs_and_warns_where_the_gaps_were_accepted(environment: dict[str
         assert report["sandbox"]["seccomp"] is False
 
 
-def dev(prefix: tuple[str, ...], tmp_path: Path, **settings: str) -> tuple[int | None, str]:
+def dev(first: str, tmp_path: Path, **settings: str) -> tuple[int | None, str]:
     """Run `dev` until it is ready, or has ended; its status and what it printed."""
     output_path = tmp_path / "output"
-    with (
-        output_path.open("wb") as output,
-        subprocess.Popen(
-            [*prefix, *DEV], env=by_default(dict(os.environ)) | settings, stdout=output, stderr=output
-        ) as process,
-    ):
-        try:
-            eventually(lambda: "Ctrl-C stops" in output_path.read_text() or process.poll() is not None, "dev", 90)
-            ended = process.poll()
-            process.terminate()
-            process.wait(30)
-        finally:
-            process.kill()
+    environment = by_default(dict(os.environ)) | settings
+    with output_path.open("wb") as output:
+        process = start_service(("dev", "--free-ports"), environment, output.fileno(), output.fileno(), first=first)
+    try:
+        eventually(lambda: "Ctrl-C stops" in output_path.read_text() or process.poll() is not None, "dev", 90)
+        ended = process.poll()
+        process.terminate()
+        process.wait(30)
+    finally:
+        process.kill()
     return ended, output_path.read_text()
 
 
@@ -93,6 +81,6 @@ def test_dev_refuses_where_the_sandbox_was_required_in_words(tmp_path: Path) -> 
 
 
 def test_dev_requires_the_sandbox_where_the_kernel_can_confine(tmp_path: Path) -> None:
-    ended, output = dev((), tmp_path)
+    ended, output = dev("", tmp_path)
     assert ended is None, output
     assert ("cannot confine" in output) is not confines_fully()

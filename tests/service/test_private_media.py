@@ -246,7 +246,7 @@ def test_without_redis_nothing_is_served(
     eventually(lambda: service.get(path).status_code == 200, "Redis is back")
 
 
-REQUESTS_OF_EACH = 2000
+REQUESTS_OF_EACH = 500
 METHODS: tuple[tuple[str, dict[str, str]], ...] = (
     ("GET", {}),
     ("HEAD", {}),
@@ -255,7 +255,7 @@ METHODS: tuple[tuple[str, dict[str, str]], ...] = (
 )
 
 
-def test_ten_thousand_tokens_open_nothing(service: Service, redis_client: Any, bucket: S3Bucket) -> None:
+def test_thousands_of_tokens_open_nothing(service: Service, redis_client: Any, bucket: S3Bucket) -> None:
     """Wrong, swapped, cut, expired and revoked ones; 503 for the last two while Redis is away."""
     (media_id, body), (other_id, _) = published(service), published(service)
     revoked = [token_of(service, media_id, audience=f"{number}") for number in range(20)]

@@ -22,10 +22,10 @@ SEEDS = {
     "readmitted": 3,
     "a turn is not forgotten": 4,
     "time does not go back": 6,
-    "settle frees who may go on": 2,
+    "settle frees who may go on": 1,
     "one task a turn": 3,
-    "the oldest goes first": 3,
-    "a video has its turn among images": 1,
+    "the oldest goes first": 18,
+    "a video has its turn among images": 6,
     "a full lane has its own time": 5,
 }
 RUNS_OF_A_SEED, SEEDS_UNTIL_FOUND = 120, 20

@@ -42,8 +42,8 @@ from tests.crash.stage import MemoryStore, Steps, slot_of
 PACKAGES = [Path(avion_media.__file__).parent, Path(trio_redis.__file__).parent]
 MOST_COMMANDS = 2_500  # a few ms of the server's time
 MOST_VALUES = 20_000
-MANY = 100_000
-TASKS = 1_000_000
+MANY = 30_000
+TASKS = 300_000
 CONSUMERS = 300
 _FILLED = 5_000  # tenants that one script makes: a busy machine takes a second
 KEYS, REMOTE = QueueKeys(PROCESSING_QUEUE), QueueKeys(CACHE_QUEUE)

@@ -40,7 +40,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "tree": [],
     "chaos": ["--seed", "1"],
     "doctor": ["native"],
-    "config": ["--roles", "http"],
+    "config": ["--roles", "grpc,http"],
 }
 
 

@@ -44,19 +44,24 @@ def photograph(format_name: str, size: tuple[int, int] = (1000, 750)) -> bytes:
     out = io.BytesIO()
     with Image.open(DATA / "jpeg-dog-12mp-6.jpg") as image:
         image.draft("RGB", size)
-        image.convert("RGB").resize(size).save(out, format_name)
+        image.convert("RGB").resize(size).save(out, format_name, compress_level=1, method=0)  # quickly
     return out.getvalue()
 
 
-@pytest.mark.parametrize(("name", "fmt"), [
-    ("jpeg-apple-gainmap-mpf-p3.jpg", JPEG), ("jpeg-cmyk.jpg", JPEG), ("png-16bit.png", PNG),
-    ("png-alpha-large.png", PNG), ("gif-animated.gif", GIF), ("webp-alpha.webp", WEBP), ("webp-animated.webp", WEBP),
-    ("avif-irot-imir.avif", AVIF), ("heic-still-portrait.heic", HEIC),
-])  # fmt: skip
-async def test_each_format_passes_the_real_sandbox(sandbox: Sandbox, name: str, fmt: MediaFormat) -> None:
-    made = await process(sandbox, (DATA / name).read_bytes(), fmt)
-    assert {Image.open(io.BytesIO(made.thumbnails[size])).format for size in ("small", "medium", "large")} == {"JPEG"}
+async def test_each_format_passes_the_real_sandbox(sandbox: Sandbox) -> None:
+    for name, fmt in (
+        ("jpeg-apple-gainmap-mpf-p3.jpg", JPEG), ("jpeg-cmyk.jpg", JPEG), ("png-16bit.png", PNG),
+        ("png-alpha-large.png", PNG), ("gif-animated.gif", GIF), ("webp-alpha.webp", WEBP),
+        ("webp-animated.webp", WEBP), ("avif-irot-imir.avif", AVIF),
+    ):  # fmt: skip
+        made = await process(sandbox, (DATA / name).read_bytes(), fmt)
+        assert {format_of(made, size) for size in ("small", "medium", "large")} == {"JPEG"}, name
+        assert "full" not in made.thumbnails, name
     assert sandbox.report.gaps == ()
+
+
+def format_of(made: Processed, size: str) -> str | None:
+    return Image.open(io.BytesIO(made.thumbnails[size])).format
 
 
 async def test_what_browsers_cannot_show_has_a_jpeg_in_full(sandbox: Sandbox) -> None:
@@ -64,8 +69,7 @@ async def test_what_browsers_cannot_show_has_a_jpeg_in_full(sandbox: Sandbox) ->
     full = Image.open(io.BytesIO(made.thumbnails["full"]))
     assert (full.format, full.size) == ("JPEG", (made.width, made.height)) == ("JPEG", (1080, 1920))
     assert set(made.thumbnails) == {"small", "medium", "large", "full"}
-    other = await process(sandbox, (DATA / "avif-irot-imir.avif").read_bytes(), AVIF)
-    assert "full" not in other.thumbnails
+    assert {format_of(made, size) for size in made.thumbnails} == {"JPEG"}
 
 
 async def test_the_fork_server_has_one_thread_however_many_pictures_were_made(sandbox: Sandbox) -> None:

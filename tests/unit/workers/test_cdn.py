@@ -162,21 +162,27 @@ async def purge_all(cdn: Cdn, paths: Sequence[str]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("purge", "fake", "fewest", "most"),
+    ("purge", "fake", "paths", "fewest", "most"),
     [
         # 25 requests at once and 5 per minute: the smallest plan. What one task has is sent at once, the rest in lists.
-        ("cloudflare", Cloudflare(bucket=25, per_s=5 / 60), 50, 60),
-        ("fastly", Fastly(bucket=1000, per_s=100_000 / 3600, retry_after=False), 5000, 5500),
-        ("bunny", Bunny(bucket=1000, per_s=50), 5000, 5500),
-        ("template", Another(bucket=20, per_s=0.5), 100, 120),
+        ("cloudflare", Cloudflare(bucket=25, per_s=5 / 60), PATHS, 50, 60),
+        ("fastly", Fastly(bucket=1000, per_s=100_000 / 3600, retry_after=False), PATHS[:2000], 2000, 2200),
+        ("bunny", Bunny(bucket=1000, per_s=50), PATHS[:2000], 2000, 2200),
+        ("template", Another(bucket=20, per_s=0.5), PATHS, 100, 120),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_five_thousand_paths_are_purged_within_the_rate_limit(
-    make: Callable[..., Cdn], autojump_clock: trio.testing.MockClock, purge: str, fake: Fake, fewest: int, most: int
+async def test_thousands_of_paths_are_purged_within_the_rate_limit(
+    make: Callable[..., Cdn],
+    autojump_clock: trio.testing.MockClock,
+    purge: str,
+    fake: Fake,
+    paths: Sequence[str],
+    fewest: int,
+    most: int,
 ) -> None:
-    waits = await purge_all(make(purge, fake), PATHS)
-    assert set(fake.purged) == set(PATHS)
+    waits = await purge_all(make(purge, fake), paths)
+    assert set(fake.purged) == set(paths)
     done = sum(count for status, count in fake.answers.items() if status < 300)
     assert fewest <= done <= most
     assert waits

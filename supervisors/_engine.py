@@ -59,7 +59,6 @@ class Engine:
         assert self.own.children is not None
         self.records = self.own.children
         self.stopping = False
-        self.started = False
         self.stop_deadline = math.inf  # only becomes earlier
         above = self.own.parent
         self.journal = Journal(self.wake) if above is None or above.below is None else above.below.journal
@@ -241,8 +240,7 @@ class Engine:
         if self.stopping:
             return self._advance_stop(now)
         self._advance(nursery, now)
-        if not self.started and not self._turns:
-            self.started = True
+        if self.own.state is State.STARTING and not self._turns:
             if self.own.parent is None:  # otherwise the supervisor above does it
                 self._note_start(self.own, self.own.incarnations, None)
             self.on_started()
@@ -443,7 +441,7 @@ class Engine:
             self._ended(record, kind, now, failure)
             if not record.remains_down and not self.stopping:
                 record.enter(State.WAITING, now)  # for its turn
-        elif again and not own.ever_started and (own.added or not self.started):
+        elif again and not own.ever_started and (own.added or self.own.state is State.STARTING):
             own.removed = own.added  # a failed first start is not kept
             self._ended(record, kind, now, failure or error)
             if not own.added:

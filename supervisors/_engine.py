@@ -60,8 +60,8 @@ class Engine:
         self.records = self.own.children
         self.stopping = False
         self.stop_deadline = math.inf  # only becomes earlier
-        above = self.own.parent
-        self.journal = Journal(self.wake) if above is None or above.below is None else above.below.journal
+        above = self.own.supervisor
+        self.journal: Journal = Journal(self.wake) if above is None else above.journal
         self._window = self.journal.windows.setdefault(self.own, RestartWindow(self.intensity))
         self._exits: deque[tuple[Record, BaseException | None]] = deque()
         self._turns: dict[Record, Batch] = {}  # the batch in which a child has a turn to start

@@ -120,9 +120,8 @@ class Node(Generic[T_co]):
         """
         check_seconds("grace_s", grace_s, zero=True)
         record = self._record
-        engine = _engine_of(record.parent)
-        if engine is not None:
-            engine.stop_child(record, trio.current_time() + grace_s)
+        if record.supervisor is not None:
+            record.supervisor.stop_child(record, trio.current_time() + grace_s)
         elif record.below is not None:  # a root
             record.below.request_stop("shutdown", trio.current_time() + grace_s)
         else:  # before a run
@@ -136,15 +135,14 @@ class Node(Generic[T_co]):
         and for a node without a supervisor (a root, or a dynamic child that was stopped).
         """
         record = self._record
-        engine = _engine_of(record.parent)
         if record.parent is None or record.membership.removed:
             raise NotRunning(f"{self.path} has no supervisor that could start it")
-        if engine is None:
+        if record.supervisor is None:
             record.stays_down = False
-        elif engine.stopping:
+        elif record.supervisor.stopping:
             raise NotRunning(f"{record.parent.path} is stopping")
         else:
-            engine.restart_child(record, trio.current_time())
+            record.supervisor.restart_child(record, trio.current_time())
 
     @enable_ki_protection
     def kill(self) -> bool:
@@ -153,11 +151,10 @@ class Node(Generic[T_co]):
         The children of a supervisor end with it, right to left and without grace. A root's `run` raises `Killed`.
         """
         record = self._record
-        engine, root = _engine_of(record.parent), _engine_of(record)
-        if engine is not None:
-            engine.kill(record)
-        elif root is not None:
-            root.fail(Killed(ROOT), None, "kill", trio.current_time())
+        if record.supervisor is not None:
+            record.supervisor.kill(record)
+        elif record.below is not None:  # a root
+            record.below.fail(Killed(ROOT), None, "kill", trio.current_time())
         return record.up
 
     def snapshot(self) -> NodeState:
@@ -294,7 +291,7 @@ class Supervisor(Node[None]):
 
     async def _take_back(self, node: Node[Any], failure: SupervisionError) -> None:
         """Cancel and remove a child, and wait for its end. If it raises meanwhile, raise ``failure`` from that."""
-        record, engine = node._record, _engine_of(self._record)
+        record, engine = node._record, self._record.below
         record.is_awaited = True  # the caller gets the error
         if engine is not None and record.parent is self._record:
             engine.stop_child(record, trio.current_time(), remove=True)
@@ -306,7 +303,7 @@ class Supervisor(Node[None]):
 
     @enable_ki_protection
     def _add(self, node: Node[Any]) -> Record:
-        engine = _engine_of(self._record)
+        engine = self._record.below
         if engine is None or engine.stopping:
             raise NotRunning(f"{self.path} is not running")
         self._place([node])
@@ -322,7 +319,7 @@ class Supervisor(Node[None]):
         record = node._record
         if record.parent is not self._record:
             raise LookupError(f"{node.path} is not a child of {self.path}")
-        engine = _engine_of(self._record)
+        engine = self._record.below
         if engine is None:
             record.leave()
         else:
@@ -409,8 +406,3 @@ async def open_tree(root: S, *, cancel_grace_s: float = math.inf) -> AsyncIterat
 def _check(name: str, what: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         raise SpecError(f"{name!r}: {what} must be of {kind.__name__}, not {value!r}")
-
-
-def _engine_of(record: Record | None) -> Engine | None:
-    """Return the run of a supervisor."""
-    return None if record is None else cast("Engine | None", record.below)

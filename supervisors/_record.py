@@ -7,26 +7,20 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from supervisors._child import Child
 from supervisors._errors import SupervisionError, is_shutdown, message_of, text_of
-from supervisors._journal import Journal, Observers
+from supervisors._journal import Observers
 from supervisors._policy import Policy, Restart
 from supervisors._state import LEGAL, OVER, UP, End, EventKind, NodeState, State
 
+if TYPE_CHECKING:
+    from supervisors._engine import Engine
+
 ROOT = "/"
-
-
-class Run(Protocol):
-    """A supervisor that runs, as records and the supervisor above see it."""
-
-    stopping: bool
-    journal: Journal
-
-    def request_stop(self, reason: str, deadline: float) -> None: ...
 
 
 @dataclass(slots=True)
@@ -79,7 +73,7 @@ class Record:
     parent: Record | None = None
     children: dict[str, Record] | None = None
     observers: Observers = field(default_factory=dict)  # only a supervisor gets any
-    below: Run | None = None  # while this node is a supervisor that runs
+    below: Engine | None = None  # while this node is a supervisor that runs
     former_path: str | None = None
     state: State = State.WAITING
     since: float | None = None
@@ -103,6 +97,11 @@ class Record:
         if above is None:
             return self.former_path or (self.name if self.children is None else ROOT)
         return self.name if above.path == ROOT else f"{above.path}/{self.name}"
+
+    @property
+    def supervisor(self) -> Engine | None:
+        """The run of its supervisor; None for a root, and while the supervisor does not run."""
+        return None if self.parent is None else self.parent.below
 
     def line(self) -> list[Record]:
         """Return this node and all above it, up to the root."""
@@ -206,7 +205,7 @@ class Record:
         above = self.parent
         if above is None or self.stays_down:
             return None
-        if above.below is None or above.below.stopping:
+        if self.supervisor is None or self.supervisor.stopping:
             return above.next_to_change()
         return None if self.over else self
 

@@ -29,7 +29,7 @@ from supervisors._errors import Killed, StartFailed, Stuck, TooManyRestarts, is_
 from supervisors._journal import Journal
 from supervisors._policy import AutoShutdown, Backoff, Intensity, Restart, RestartWindow, Strategy, restart_group
 from supervisors._record import Incarnation, Membership, Record
-from supervisors._state import OVER_AFTER, Event, EventKind, State
+from supervisors._state import OVER_AFTER, EventKind, State
 
 STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is reported
 _SHUTDOWN = "shutdown"  # of the whole tree
@@ -156,7 +156,7 @@ class Engine:
         incarnation = self.own.incarnation
         if incarnation is None:  # a root
             self.own.begin(now)
-            self._emit(self.own, EventKind.STARTING, now)
+            self.journal.emit(self.own, EventKind.STARTING, now)
             if self.own.stays_down:  # stopped before its first run
                 self.own.stays_down = False
                 self.request_stop(_SHUTDOWN)
@@ -263,7 +263,7 @@ class Engine:
         if incarnation.cancelled:
             stuck = Stuck(record.path, f"still runs {STUCK_AFTER_S:g} s after its cancellation")
             record.note_failure(stuck)
-            self._emit(record, EventKind.STUCK, now, error=stuck, stack=stack)
+            self.journal.emit(record, EventKind.STUCK, now, error=stuck, stack=stack)
         elif incarnation.stop_requested:
             self._cancel(record, incarnation, now, "it did not stop in time", stack)
         elif record.state is State.STARTING:
@@ -316,7 +316,7 @@ class Engine:
         if self._last is None:
             if self.own.state is not State.STOPPING:  # otherwise the supervisor above has announced it
                 self.own.enter(State.STOPPING, now)
-                self._emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
+                self.journal.emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
             reason = _SHUTDOWN if self.own.reason == _SHUTDOWN else "shutdown of its supervisor"
             self._last = Batch(list(self.records.values()), deque(), reason)
             for record in self._last.to_stop:
@@ -351,7 +351,7 @@ class Engine:
                 record.deadline = math.inf
             if record.state is not State.STOPPING:  # a supervisor that stops by itself is already in that state
                 record.enter(State.STOPPING, now)
-                self._emit(record, EventKind.STOPPING, now, reason=reason)
+                self.journal.emit(record, EventKind.STOPPING, now, reason=reason)
             self._note_change(record)
             if incarnation.handle is not None:
                 incarnation.handle.request_stop(reason)
@@ -368,7 +368,7 @@ class Engine:
     def _cancel(self, record: Record, incarnation: Incarnation, now: float, why: str, stack: str | None = None) -> None:
         record.deadline = math.inf
         self._cancel_task(record, incarnation, now, why)
-        self._emit(record, EventKind.CANCELLED, now, error=incarnation.cancel_cause, reason=why, stack=stack)
+        self.journal.emit(record, EventKind.CANCELLED, now, error=incarnation.cancel_cause, reason=why, stack=stack)
         if record.children is None:
             self._deadlines.set(record, now + STUCK_AFTER_S)
 
@@ -386,7 +386,7 @@ class Engine:
         incarnation = record.begin(now)
         on_started = partial(self._note_start, record, record.incarnations)
         incarnation.handle = handle = Child(record.path, record.incarnations, record.value, on_started)
-        self._emit(record, EventKind.STARTING, now)
+        self.journal.emit(record, EventKind.STARTING, now)
         self._deadlines.set(record, now + record.policy.start_timeout_s)
         spawn = partial(nursery.start_soon, self._incarnate, record, handle, incarnation.scope, name=handle.path)
         spawn() if record.context is None else record.context.run(spawn)
@@ -420,7 +420,7 @@ class Engine:
         record.starts += 1
         record.membership.ever_started = True
         record.enter(State.RUNNING, now)
-        self._emit(record, EventKind.STARTED, now)
+        self.journal.emit(record, EventKind.STARTED, now)
         if not self._goes_down(record):  # otherwise it goes down again with its group
             self._end_turn(record)
         self.wake()
@@ -457,13 +457,13 @@ class Engine:
             limit = self.intensity
             escalation = TooManyRestarts(self.own.path, record.path, limit.max_restarts, limit.within_s)
             self.fail(escalation, failure or error, f"too many restarts of {record.path}")
-            self._emit(self.own, EventKind.ESCALATED, now, error=escalation)
+            self.journal.emit(self.own, EventKind.ESCALATED, now, error=escalation)
         else:
             backoff = record.policy.backoff or self.backoff
             healthy = incarnation.started_at is not None and now - incarnation.started_at >= backoff.healthy_after_s
             own.failures = 1 if healthy else own.failures + 1
             record.note_failure(failure)
-            self._emit(record, kind, now, error=failure, reason=record.reason)
+            self.journal.emit(record, kind, now, error=failure, reason=record.reason)
             self._restart_later(record, now, backoff.delay_s(own.failures, random.random()))
         self._forget_if_gone(record)
 
@@ -473,7 +473,7 @@ class Engine:
         Batches that share a child with it are merged, with the latest time.
         """
         record.enter(State.BACKOFF, now)
-        self._emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
+        self.journal.emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
         group = set(restart_group(self.strategy, self.records.values(), record))
         taken_over = {self._turns[each] for each in group if each in self._turns}
         stopping = group.union(*(batch.to_stop for batch in taken_over))
@@ -489,19 +489,13 @@ class Engine:
         to_stop = [each for each in to_start if each in stopping and each.up]
         self._begin_batch(to_stop, to_start, not_before, f"restart of {record.path}")
 
-    def _emit(self, record: Record, kind: EventKind, at: float, **details: Any) -> None:
-        number, is_raised = next(self.journal.numbers), record.is_awaited
-        event = Event(number, at, record.path, kind, record.incarnations, is_raised=is_raised, **details)
-        # Those of now, because the node may leave before the delivery.
-        self.journal.emit(event, [node.observers for node in record.line() if node.observers])
-
     def _ended(self, record: Record, kind: EventKind, now: float, error: BaseException | None) -> None:
         """Record that a node is down."""
         record.note_failure(error)
         if record.keeps_error or not record.membership.ever_started:
             record.membership.error = error
         record.enter(OVER_AFTER[kind], now)
-        self._emit(record, kind, now, error=error, reason=record.reason)
+        self.journal.emit(record, kind, now, error=error, reason=record.reason)
         self._note_change(record)
 
     def _forget_if_gone(self, record: Record) -> None:

@@ -10,18 +10,18 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from supervisors._errors import StartFailed, TooManyRestarts, text_of
 from supervisors._policy import RestartWindow
+from supervisors._record import Observers, Record
 from supervisors._state import Event, EventKind
 
 log = logging.getLogger("supervisors")
 events_log = logging.getLogger("supervisors.events")
 
 _ENDS = (EventKind.FAILED, EventKind.STOPPED)
-
-Observers = dict[object, Callable[[Event], object]]
 
 
 class Journal:
@@ -32,13 +32,17 @@ class Journal:
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        self.windows: WeakKeyDictionary[object, RestartWindow] = WeakKeyDictionary()
+        self.windows: WeakKeyDictionary[Record, RestartWindow] = WeakKeyDictionary()
         self._wake = wake
-        self.numbers = count(1)  # of events
+        self._numbers = count(1)
         self._queue: deque[tuple[Event, list[Observers]]] = deque()
 
-    def emit(self, event: Event, observers: list[Observers]) -> None:
-        """Take an event. ``observers`` are those of the node and of all supervisors above it."""
+    def emit(self, record: Record, kind: EventKind, at: float, **details: Any) -> None:
+        """Take an event of a node, for its observers and those of all supervisors above it."""
+        number, is_raised = next(self._numbers), record.is_awaited
+        event = Event(number, at, record.path, kind, record.incarnations, is_raised=is_raised, **details)
+        # Those of now, because the node may leave before the delivery.
+        observers = [node.observers for node in record.line() if node.observers]
         if observers or events_log.isEnabledFor(event.level):
             self._queue.append((event, observers))
             self._wake()

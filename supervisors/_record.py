@@ -13,14 +13,14 @@ import trio
 
 from supervisors._child import Child
 from supervisors._errors import SupervisionError, is_shutdown, message_of, text_of
-from supervisors._journal import Observers
 from supervisors._policy import Policy, Restart
-from supervisors._state import LEGAL, OVER, UP, End, EventKind, NodeState, State
+from supervisors._state import LEGAL, OVER, UP, End, Event, EventKind, NodeState, State
 
 if TYPE_CHECKING:
     from supervisors._engine import Engine
 
 ROOT = "/"
+Observers = dict[object, Callable[[Event], object]]
 
 
 @dataclass(slots=True)

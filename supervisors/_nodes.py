@@ -84,13 +84,9 @@ class Node(Generic[T_co]):
 
         Raises `StartFailed` if its first start fails, and `NotRunning` if it ends or stays down instead.
         """
-        value = await self._until_started()
-        await trio.lowlevel.checkpoint()
-        return value
-
-    async def _until_started(self) -> T_co:
         record = self._record
         seen = record.starts
+        await trio.lowlevel.checkpoint()
         while not record.runs and record.starts == seen:
             changing = record.next_to_change()
             if changing is None:
@@ -284,7 +280,7 @@ class Supervisor(Node[None]):
         """
         self._add(node)
         try:
-            return await node._until_started()
+            return await node.wait_started()
         except (trio.Cancelled, KeyboardInterrupt):
             await self._take_back(node, StartFailed(node.path))
             raise

@@ -207,7 +207,7 @@ class Supervisor(Node[None]):
         start_timeout_s: float = math.inf,
         significant: bool = False,
     ) -> None:
-        super().__init__(name, self._run_below, Policy(restart, grace_s, start_timeout_s, significant))
+        super().__init__(name, self._serve, Policy(restart, grace_s, start_timeout_s, significant))
         _check(name, "strategy", strategy, Strategy)
         _check(name, "intensity", intensity, Intensity)
         _check(name, "backoff", backoff, Backoff)
@@ -254,17 +254,13 @@ class Supervisor(Node[None]):
             raise RuntimeError(f"{self.path} is running already, or runs below another supervisor")
         record.membership = Membership()
         record.force(State.WAITING, trio.current_time())
-        await self._serve(task_status.started, cancel_grace_s)
+        await self._serve(task_status, cancel_grace_s)
 
-    async def _run_below(self, child: Child[Any]) -> None:
-        """Run as the child of another supervisor."""
-        await self._serve(child.started, math.inf)
-
-    async def _serve(self, on_started: Callable[[], None], cancel_grace_s: float) -> None:
-        engine = self._new_engine(on_started=on_started, cancel_grace_s=cancel_grace_s)
-        self._record.below = engine
+    async def _serve(self, task_status: trio.TaskStatus[None], cancel_grace_s: float = math.inf) -> None:
+        """Run as a root, or as the child of another supervisor, whose `Child` is a status too."""
+        self._record.below = self._new_engine(on_started=task_status.started, cancel_grace_s=cancel_grace_s)
         try:
-            await engine.serve()
+            await self._record.below.serve()
         finally:
             self._record.below = None
 

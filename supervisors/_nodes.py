@@ -294,14 +294,13 @@ class Supervisor(Node[None]):
             raise failure from record.membership.error
 
     @enable_ki_protection
-    def _add(self, node: Node[Any]) -> Record:
+    def _add(self, node: Node[Any]) -> None:
         engine = self._record.below
         if engine is None or engine.stopping:
             raise NotRunning(f"{self.path} is not running")
         self._place([node])
         node._record.stays_down = False
         engine.add([node._record], trio.current_time())
-        return node._record
 
     async def remove(self, node: Node[Any]) -> None:
         """Stop a child, wait until it is down, and forget it; the object can be added again.

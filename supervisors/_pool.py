@@ -145,9 +145,8 @@ class Task(Node[None], Generic[R]):
         await trio.lowlevel.checkpoint()
         if self._result:
             return self._result[0]
-        if record.membership.error is None:
-            raise TaskFailed(self.path, "was stopped")
-        raise TaskFailed(self.path, "failed") from record.membership.error
+        error = record.membership.error
+        raise TaskFailed(self.path, "was stopped" if error is None else "failed") from error
 
 
 def _check_count(what: str, value: object) -> None:

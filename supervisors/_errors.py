@@ -114,15 +114,18 @@ def message_of(error: BaseException) -> str:
         return "its text cannot be shown"
 
 
-def stack_of(task: trio.lowlevel.Task) -> str:
-    """Return where a task waits, and the tasks in its nurseries: one line for each frame and its code."""
+def stack_of(task: trio.lowlevel.Task, max_tasks: float = _MAX_TASKS) -> str:
+    """Return where a task waits, and the tasks in its nurseries: one line for each frame and its code.
+
+    Can run in another thread. What changes meanwhile cannot be shown.
+    """
     lines: list[str] = []
     left = [task]
-    while left and len(lines) < _MAX_TASKS:
+    while left and len(lines) < max_tasks:
         each = left.pop()
         try:
             frames = traceback.StackSummary.extract(each.iter_await_frames()).format()
-        except Exception as error:  # noqa: BLE001 - an awaitable that Trio cannot look into
+        except Exception as error:  # noqa: BLE001 - an awaitable that Trio cannot look into, or that runs
             frames = [f"  cannot be shown: {error!r}\n"]
         lines.append(f"task {each.name}\n{''.join(frames)}")
         left += [child for nursery in each.child_nurseries for child in nursery.child_tasks]

@@ -6,16 +6,18 @@ Kubernetes or systemd would kill it a little later. The watchdog first writes wh
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import selectors
 import socket
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import trio
+
+from supervisors._errors import stack_of
 
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h
 _DUMP_S = 2.0  # for the dump, because standard error may be a pipe without a reader
@@ -87,23 +89,8 @@ class Watchdog:
         os._exit(EXIT_STUCK)
 
     def _dump(self) -> None:
-        lines = [f"{self._prefix}not ended {self._budget_s:g} s after the stop began; tasks and threads:"]
+        head = f"{self._prefix}not ended {self._budget_s:g} s after the stop began; tasks and threads:\n"
+        os.write(_STDERR, head.encode(errors="replace"))
+        faulthandler.dump_traceback(_STDERR, all_threads=True)  # first, because it reads no files
         if self._root is not None:
-            lines += task_tree(self._root)
-        os.write(_STDERR, ("\n".join(lines) + "\n").encode(errors="replace"))
-        faulthandler.dump_traceback(_STDERR, all_threads=True)
-
-
-def task_tree(task: trio.lowlevel.Task, indent: str = "") -> list[str]:
-    """Return every task below ``task`` and where it waits, indented by nursery. Can run in another thread; tasks that
-    change meanwhile are left out."""
-    lines = [f"{indent}{task.name}"]
-    try:
-        frames = traceback.StackSummary.extract(task.iter_await_frames(), lookup_lines=False)
-        lines += [f"{indent}    {frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-        for nursery in list(task.child_nurseries):
-            for child in list(nursery.child_tasks):
-                lines += task_tree(child, indent + "  ")
-    except Exception as error:  # noqa: BLE001 - the final output of a process that is about to be killed
-        lines.append(f"{indent}    (gone: {error!r})")
-    return lines
+            os.write(_STDERR, f"{stack_of(self._root, math.inf)}\n".encode(errors="replace"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import faulthandler
 import math
 import os
-import selectors
 import socket
 import threading
 import time
@@ -35,29 +34,26 @@ class Watchdog:
     def __init__(self, budget_s: float, name: str = "") -> None:
         self._budget_s = budget_s
         self._prefix = f"{name}: " if name else ""
-        self._deadline: float | None = None
-        self._over = False
-        self._root: trio.lowlevel.Task | None = None
+        self._deadline = math.inf  # until it is armed
         self._waker: socket.socket | None = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Enclose the run. Enter it inside Trio, in the main thread, once."""
-        self._root = trio.lowlevel.current_root_task()
         woken, waker = socket.socketpair()
-        self._waker = waker
-        thread = threading.Thread(target=self._watch, args=(woken,), name="watchdog", daemon=True)
+        arguments = woken, trio.lowlevel.current_root_task()
+        thread = threading.Thread(target=self._watch, args=arguments, name="watchdog", daemon=True)
         thread.start()
+        self._waker = waker
         try:
             yield
         finally:
-            self._over = True
             self._waker = None
-            waker.send(b".")
+            waker.shutdown(socket.SHUT_WR)
             thread.join()
             waker.close()
             woken.close()
-            if self._deadline is not None:
+            if self._deadline < math.inf:
                 faulthandler.cancel_dump_traceback_later()
 
     def arm(self) -> None:
@@ -65,32 +61,25 @@ class Watchdog:
 
         Safe in a signal handler, because it takes no lock.
         """
-        if self._deadline is None and self._waker is not None:
+        if self._deadline == math.inf and self._waker is not None:
             self._deadline = time.monotonic() + self._budget_s
             # A thread in C, in case some code never releases the interpreter.
             faulthandler.dump_traceback_later(self._budget_s + _DUMP_S + _LAST_RESORT_S, exit=True, file=_STDERR)
             self._waker.send(b".")
 
-    def _watch(self, woken: socket.socket) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(woken, selectors.EVENT_READ)
-            while not self._over:
-                left_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-                if selector.select(left_s):
-                    woken.recv(16)
-                elif not self._over:
-                    self._terminate()
-                    return
+    def _watch(self, woken: socket.socket, root: trio.lowlevel.Task | None) -> None:
+        try:
+            while woken.recv(1):  # a byte when it is armed, nothing at the end
+                woken.settimeout(max(0.0, self._deadline - time.monotonic()))
+        except (TimeoutError, BlockingIOError):  # the latter if no time was left
+            dump = threading.Thread(target=self._dump, args=(root,), name="watchdog-dump", daemon=True)
+            dump.start()
+            dump.join(_DUMP_S)
+            os._exit(EXIT_STUCK)
 
-    def _terminate(self) -> None:
-        dump = threading.Thread(target=self._dump, name="watchdog-dump", daemon=True)
-        dump.start()
-        dump.join(_DUMP_S)
-        os._exit(EXIT_STUCK)
-
-    def _dump(self) -> None:
+    def _dump(self, root: trio.lowlevel.Task | None) -> None:
         head = f"{self._prefix}not ended {self._budget_s:g} s after the stop began; tasks and threads:\n"
         os.write(_STDERR, head.encode(errors="replace"))
         faulthandler.dump_traceback(_STDERR, all_threads=True)  # first, because it reads no files
-        if self._root is not None:
-            os.write(_STDERR, f"{stack_of(self._root, math.inf)}\n".encode(errors="replace"))
+        if root is not None:
+            os.write(_STDERR, f"{stack_of(root, math.inf)}\n".encode(errors="replace"))

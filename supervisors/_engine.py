@@ -171,8 +171,7 @@ class Engine:
                         # A bug of this package: no order between nodes any more, but no orphan either.
                         for record in reversed(list(self.records.values())):
                             if record.incarnation is not None:
-                                now = trio.current_time()
-                                self._cancel_task(record, record.incarnation, now, "a bug of its supervisor")
+                                self._cancel_task(record, record.incarnation, "a bug of its supervisor")
                         raise
         except BaseException as bug:  # noqa: BLE001 - raised at the end
             self._interrupted(bug)
@@ -367,16 +366,16 @@ class Engine:
 
     def _cancel(self, record: Record, incarnation: Incarnation, now: float, why: str, stack: str | None = None) -> None:
         record.deadline = math.inf
-        self._cancel_task(record, incarnation, now, why)
+        self._cancel_task(record, incarnation, why)
         self.journal.emit(record, EventKind.CANCELLED, now, error=incarnation.cancel_cause, reason=why, stack=stack)
         if record.children is None:
             self._deadlines.set(record, now + STUCK_AFTER_S)
 
-    def _cancel_task(self, record: Record, incarnation: Incarnation, now: float, why: str) -> None:
+    def _cancel_task(self, record: Record, incarnation: Incarnation, why: str) -> None:
         """Cancel a worker; a supervisor below ends its children without grace, still right to left."""
         incarnation.cancelled = True
         if record.below is not None:
-            record.below.request_stop("kill", now)
+            record.below.request_stop("kill", trio.current_time())
         else:
             incarnation.scope.cancel(f"{record.path}: {why}")
 

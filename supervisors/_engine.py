@@ -434,8 +434,7 @@ class Engine:
         again = kind is EventKind.FAILED or (kind is EventKind.RETURNED and record.policy.restart is Restart.PERMANENT)
         if error is not None and is_fatal(error):
             self._interrupted(error)
-            self._ended(record, EventKind.FAILED, now, error)
-        elif kind is EventKind.STOPPED or self.stopping or self._goes_down(record):
+        if kind is EventKind.STOPPED or self.stopping or self._goes_down(record):
             # If it ended before its stop was requested, no further restart is counted.
             self._ended(record, kind, now, failure)
             if not record.remains_down and not self.stopping:

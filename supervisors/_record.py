@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from supervisors._child import Child
-from supervisors._errors import SupervisionError, is_shutdown, message_of, text_of
+from supervisors._errors import SupervisionError, is_fatal, is_shutdown, message_of, text_of
 from supervisors._policy import Policy, Restart
 from supervisors._state import LEGAL, OVER, UP, End, Event, EventKind, NodeState, State
 
@@ -172,6 +172,8 @@ class Record:
         """Return what kind of end it was that raised ``error``, and what was wrong. For a shutdown, set `reason`."""
         incarnation = self.incarnation
         assert incarnation is not None
+        if error is not None and is_fatal(error):
+            return EventKind.FAILED, error
         if incarnation.stop_requested:  # a cancel that the child passed on is not an error then
             return EventKind.STOPPED, None if is_shutdown(error) or isinstance(error, trio.Cancelled) else error
         if is_shutdown(error):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -412,6 +413,39 @@ async def test_a_base_exception_of_an_observer_stops_in_order() -> None:
             await nursery.start(run_expecting, root, Alarm)
             stage["a"].fail()
     assert stage.take_log() == "+a +b -a +a -b -a"
+
+
+@pytest.mark.parametrize("act", [Node.stop, Node.kill])
+async def test_the_end_of_a_child_that_raises_an_interruption_is_that_of_its_event(
+    act: Callable[[Node[None]], object],
+) -> None:
+    stage, alarm = Stage(), Alarm("while it ended")
+    ends: list[End | None] = []
+
+    async def run(child: Child[None]) -> None:
+        child.started()
+        try:
+            with child.until_stopping():
+                await trio.sleep_forever()
+        finally:
+            raise alarm
+
+    node = Worker("a", run)
+    root = observed(Supervisor("app", [node]), stage.observe)
+
+    async def note_the_end() -> None:
+        ends.append(await node.wait_down())
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, root, Alarm)
+            nursery.start_soon(note_the_end)
+            await settled()
+            act(node)
+    (event,) = [each for each in stage.events if each.path == "a" and each.kind == "failed"]
+    (end,) = ends
+    assert end is not None
+    assert (end.kind, end.error) == (event.kind, event.error) == (EventKind.FAILED, alarm)
 
 
 async def test_a_defect_of_the_engine_leaves_no_orphan(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,15 +26,15 @@ _QUIET_S = 240.0
 _THREAD_S = 90.0
 
 
-def run(seed: int, minutes: float, *, keep_logs: Path | None = None) -> Report:
-    """Run a calm phase, a storm, and a calm phase; then return the report."""
+def run(seed: int, minutes: float, *, pause_s: float = 0.0, keep_logs: Path | None = None) -> Report:
+    """Run a calm phase, a storm, and a calm phase; then return the report. Each client pauses between two uploads."""
     with ExitStack() as stack:
         world = stack.enter_context(open_world())
         channel = stack.enter_context(
             balanced_channel([each.environment["AVION_MEDIA_GRPC__BIND"] for each in world.replicas])
         )
         ledger = Ledger()
-        clients = Clients(world, ledger, channel, seed)
+        clients = Clients(world, ledger, channel, seed, pause_s=pause_s)
         listener = Background("listener", Listener(world, ledger).take_turn)
         listener.start()
         reference = calm(world, ledger, clients)

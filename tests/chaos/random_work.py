@@ -129,9 +129,17 @@ class Clients:
     """The clients, each of which calls `take_turn` in its thread. The seed chooses the order of bodies."""
 
     def __init__(
-        self, world: World, ledger: Ledger, channel: grpc.Channel, seed: int, *, with_deadly_files: bool = True
+        self,
+        world: World,
+        ledger: Ledger,
+        channel: grpc.Channel,
+        seed: int,
+        *,
+        with_deadly_files: bool = True,
+        pause_s: float = 0.0,
     ) -> None:
         self._world = world
+        self._pause_s = pause_s
         self._ledger = ledger
         self._channel = channel
         self._chance = random.Random(f"{seed} work")
@@ -153,6 +161,7 @@ class Clients:
         media_id = self.cache(body) if kind == "remote" else self.upload(body, kind)
         if delete and media_id:
             self.to_delete.append(media_id)
+        time.sleep(self._pause_s)
 
     def _draw(self) -> tuple[str, Body, bool]:
         if time.monotonic() > self._next_deadly_at and not self._deadly_is_open():

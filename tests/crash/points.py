@@ -97,11 +97,12 @@ class Outcome:
     seconds: float
 
 
-def count_points(lane: Lane, kinds: Iterable[Kind] = KINDS) -> list[Point]:
-    """Return the points of each kind: all calls of a dry run, times all ways to fail. A first run warms up caches."""
+def count_points(lane: Lane, kinds: Iterable[Kind] = KINDS, *, runs: int = 2) -> list[Point]:
+    """Return the points of each kind: all calls of its last dry run, times all ways to fail. An earlier run warms up
+    caches."""
     points: list[Point] = []
     for kind in kinds:
-        for _ in range(2):
+        for _ in range(runs):
             _start_beside(lane, kind)
             process = _start(lane, kind)
             media_id = kind.put(lane)

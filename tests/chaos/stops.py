@@ -1,9 +1,9 @@
 """Workers that stand still, at random and under load.
 
-``python -m tests.chaos.stops --claim-after 3 --stops 50 --seed 7``: eight workers share a queue. Up to four at once get
-SIGSTOP for 0.5 to 3 times ``--claim-after``. Right after each stop a fresh upload is queued, and one of the others has
-a free slot: all uploads, and the attempts that stopped workers go on with afterwards, take fewer than they have. At the
-end, one upload has its worker killed three times. Goals, which decide the exit status:
+``python -m tests.chaos.stops --claim-after 3 --stops 50 --seed 7``: eight workers share a queue. Up to half of
+them at once get SIGSTOP for 0.5 to 3 times ``--claim-after``. Right after each stop a fresh upload is queued, and one
+of the others has a free slot: all uploads, and the attempts that stopped workers go on with afterwards, take fewer than
+they have. At the end, one upload has its worker killed three times. Goals, which decide the exit status:
 
 - every healthy upload ends well: 0 lost, 0 given up;
 - a fresh upload starts within 2 s, because there is a free slot;
@@ -36,7 +36,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE
 from tests.chaos.stops_worker import BEGUN, ENDED
 from tests.services import redis_server
 
-WORKERS, STOPPED_AT_ONCE, LOAD = 8, 4, 4
+WORKERS, LOAD = 8, 4
 FRESH_WITHIN_S = 2.0
 _START_S = 60.0
 _POLL_S = 0.02
@@ -170,7 +170,7 @@ def _state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-async def run(claim_after_s: float, stops: int, seed: int) -> Report:
+async def run(claim_after_s: float, stops: int, seed: int, workers: int = WORKERS) -> Report:
     """Run it, and report."""
     chance, report, names = random.Random(seed), Report(), []
     with redis_server() as url, ExitStack() as exits:
@@ -178,10 +178,10 @@ async def run(claim_after_s: float, stops: int, seed: int) -> Report:
         async with open_redis(url) as redis, trio.open_nursery() as nursery:
             uploads = Uploads(redis)
             nursery.start_soon(uploads.follow)
-            for _ in range(WORKERS):
+            for _ in range(workers):
                 fleet.start()
             with trio.fail_after(_START_S):
-                while (await TaskQueue(redis, PROCESSING_QUEUE).stats()).consumers < WORKERS:  # noqa: ASYNC110 - others
+                while (await TaskQueue(redis, PROCESSING_QUEUE).stats()).consumers < workers:  # noqa: ASYNC110 - others
                     await trio.sleep(_POLL_S)
 
             async def load(number: int) -> None:
@@ -216,7 +216,7 @@ async def run(claim_after_s: float, stops: int, seed: int) -> Report:
                 async with trio.open_nursery() as work:
                     for number in range(LOAD):
                         work.start_soon(load, number)
-                    for _ in range(STOPPED_AT_ONCE):
+                    for _ in range(workers // 2):
                         work.start_soon(stop_and_go)
             report.deadly = await _killed(fleet, uploads, claim_after_s)
             nursery.cancel_scope.cancel()

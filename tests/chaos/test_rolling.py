@@ -38,7 +38,7 @@ def test_rolling_restarts_go_unnoticed(
         with (
             SteadyCalls(caller, first) as calls,
             SteadyGoCalls(steady_go_calls, replicas.addresses, caller, first) as go_calls,
-            SteadyUploads(caller, picture, pause_s=0.1) as uploads,
+            SteadyUploads(caller, picture) as uploads,
         ):
             for turn in range(ROLLING_RESTARTS):
                 eventually(lambda: all(map(served, replicas.running)), "both replicas to serve calls")

@@ -29,7 +29,7 @@ from trio_sandbox.tests.machine import confines_fully
 AVION_MEDIA = (sys.executable, "-m", "avion_media")
 START_S = 90.0
 WAIT_S = 60.0
-_POLL_S = 0.05
+_POLL_S, _LONGEST_POLL_S = 0.05, 0.5
 # Requests of tests say ``verify=False``: reading the certificates of all authorities is most of what a client costs.
 _STORE_CALLS = re.compile(r'^rpc_client_call_duration_seconds_count\{.*rpc_method="S3/(\w+)".*\} (\S+)$', re.MULTILINE)
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def eventually(look: Callable[[], T | None], what: str, timeout_s: float = WAIT_
         found = look()
         if found:
             return found
-        time.sleep(max(_POLL_S, waited / 20))  # a look costs CPU, often that of the service too
+        time.sleep(min(max(_POLL_S, waited / 20), _LONGEST_POLL_S))  # a look costs CPU, often that of the service too
     raise AssertionError(f"not within {timeout_s:g} s: {what}")
 
 

@@ -185,7 +185,6 @@ class Engine:
         if self.own.parent is None:
             error = self._error()
             kind = EventKind.STOPPED if error is None else EventKind.FAILED
-            self.own.end_incarnation(kind, error)
             self._ended(self.own, kind, now, error)
             self._deliver()
         if not self._interruptions and (self._scope.shield or self._failure is None):
@@ -418,6 +417,7 @@ class Engine:
         record.value = value
         record.starts += 1
         record.membership.ever_started = True
+        record.membership.error = None
         record.enter(State.RUNNING, now)
         self.journal.emit(record, EventKind.STARTED, now)
         if not self._goes_down(record):  # otherwise it goes down again with its group
@@ -430,7 +430,6 @@ class Engine:
         own, incarnation = record.membership, record.incarnation
         assert incarnation is not None
         kind, failure = record.judge(error)
-        record.end_incarnation(kind, failure)
         again = kind is EventKind.FAILED or (kind is EventKind.RETURNED and record.policy.restart is Restart.PERMANENT)
         if error is not None and is_fatal(error):
             self._interrupted(error)
@@ -460,8 +459,7 @@ class Engine:
             backoff = record.policy.backoff or self.backoff
             healthy = incarnation.started_at is not None and now - incarnation.started_at >= backoff.healthy_after_s
             own.failures = 1 if healthy else own.failures + 1
-            record.note_failure(failure)
-            self.journal.emit(record, kind, now, error=failure, reason=record.reason)
+            self._ended(record, kind, now, failure, state=State.BACKOFF)
             self._restart_later(record, now, backoff.delay_s(own.failures, random.random()))
         self._forget_if_gone(record)
 
@@ -470,7 +468,6 @@ class Engine:
 
         Batches that share a child with it are merged, with the latest time.
         """
-        record.enter(State.BACKOFF, now)
         self.journal.emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
         group = set(restart_group(self.strategy, self.records.values(), record))
         taken_over = {self._turns[each] for each in group if each in self._turns}
@@ -487,12 +484,15 @@ class Engine:
         to_stop = [each for each in to_start if each in stopping and each.up]
         self._begin_batch(to_stop, to_start, not_before, f"restart of {record.path}")
 
-    def _ended(self, record: Record, kind: EventKind, now: float, error: BaseException | None) -> None:
-        """Record that a node is down."""
+    def _ended(
+        self, record: Record, kind: EventKind, now: float, error: BaseException | None, state: State | None = None
+    ) -> None:
+        """Record that a node is down, by default for good."""
+        record.end_incarnation(kind, error)
         record.note_failure(error)
         if record.keeps_error or not record.membership.ever_started:
             record.membership.error = error
-        record.enter(OVER_AFTER[kind], now)
+        record.enter(state or OVER_AFTER[kind], now)
         self.journal.emit(record, kind, now, error=error, reason=record.reason)
         self._note_change(record)
 

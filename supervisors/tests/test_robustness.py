@@ -260,6 +260,33 @@ async def test_a_dead_child_is_freed_without_the_garbage_collector(monkeypatch: 
             gc.enable()
 
 
+@pytest.mark.parametrize("restart", Restart)
+async def test_a_start_that_succeeds_frees_the_failed_one_before(
+    monkeypatch: pytest.MonkeyPatch, restart: Restart
+) -> None:
+    monkeypatch.setattr(logging.getLogger("supervisors.events"), "disabled", True)  # pytest keeps what is logged
+    seen: list[weakref.ref[Boom]] = []
+
+    async def run(child: Child[None]) -> None:
+        if child.incarnation == 1:
+            error = Boom("does not start")
+            seen.append(weakref.ref(error))
+            raise error
+        child.started()
+        await child.stopping.wait()
+
+    node = Worker("a", run, restart=restart, backoff=NO_BACKOFF)
+    node.stop()
+    async with open_tree(Supervisor("app", [node])):
+        node.restart()  # so that the failure of its first start is not that of its supervisor
+        await settled()
+        if restart is Restart.TEMPORARY:
+            node.restart()
+        await node.wait_started()
+        gc.collect()
+        assert seen[0]() is None
+
+
 async def test_a_child_that_made_its_supervisor_give_up_keeps_no_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("supervisors.events"), "disabled", True)  # pytest keeps what is logged
 

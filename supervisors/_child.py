@@ -11,7 +11,6 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 T = TypeVar("T")
-S = TypeVar("S")
 S_co = TypeVar("S_co", covariant=True)
 A = TypeVar("A")
 A_contra = TypeVar("A_contra", contravariant=True)
@@ -80,8 +79,8 @@ class Child(trio.TaskStatus[T]):
             scope.cancel(f"{self.path}: {reason}")
 
 
-Body = Callable[[Child[S]], Awaitable[None]]
-"""The ``run`` of a worker whose started value is an ``S``."""
+Body = Callable[[Child[T]], Awaitable[None]]
+"""The ``run`` of a worker whose started value is a ``T``."""
 
 
 # mypy cannot infer `*Ts` of a function with a keyword argument, hence one protocol for each number of arguments.
@@ -94,9 +93,9 @@ class Starts1(Protocol[A_contra, S_co]):
 
 
 @overload
-def nursery_task(fn: Starts0[S], *, start: Literal[True]) -> Body[S]: ...
+def nursery_task(fn: Starts0[T], *, start: Literal[True]) -> Body[T]: ...
 @overload
-def nursery_task(fn: Starts1[A, S], a: A, /, *, start: Literal[True]) -> Body[S]: ...
+def nursery_task(fn: Starts1[A, T], a: A, /, *, start: Literal[True]) -> Body[T]: ...
 @overload
 def nursery_task(fn: Callable[[*Ts], Awaitable[object]], *args: *Ts) -> Body[None]: ...
 def nursery_task(  # type: ignore[misc]  # mypy does not see that Any accepts `*Ts`

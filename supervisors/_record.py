@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
@@ -15,9 +15,6 @@ from supervisors._child import Child
 from supervisors._errors import SupervisionError, is_fatal, is_shutdown, message_of, text_of
 from supervisors._policy import Policy, Restart
 from supervisors._state import LEGAL, OVER, UP, End, Event, EventKind, NodeState, State
-
-if TYPE_CHECKING:
-    from supervisors._engine import Engine
 
 ROOT = "/"
 Observers = dict[object, Callable[[Event], object]]
@@ -73,7 +70,7 @@ class Record:
     parent: Record | None = None
     children: dict[str, Record] | None = None
     observers: Observers = field(default_factory=dict)  # only a supervisor gets any
-    below: Engine | None = None  # while this node is a supervisor that runs
+    below: Any = None  # while this node is a supervisor that runs: its `Engine`, whose module imports this one
     former_path: str | None = None
     state: State = State.WAITING
     since: float | None = None
@@ -99,7 +96,7 @@ class Record:
         return self.name if above.path == ROOT else f"{above.path}/{self.name}"
 
     @property
-    def supervisor(self) -> Engine | None:
+    def supervisor(self) -> Any:
         """The run of its supervisor; None for a root, and while the supervisor does not run."""
         return None if self.parent is None else self.parent.below
 

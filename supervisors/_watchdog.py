@@ -59,9 +59,9 @@ class Watchdog:
     def arm(self) -> None:
         """Start the clock, when the stop begins. Only the first call counts, and only within `watching`.
 
-        Safe in a signal handler, because it takes no lock.
+        Safe in a signal handler, because it takes no lock. An infinite budget, as a pool has, is never used up.
         """
-        if self._deadline == math.inf and self._waker is not None:
+        if self._budget_s < math.inf == self._deadline and self._waker is not None:
             self._deadline = time.monotonic() + self._budget_s
             # A thread in C, in case some code never releases the interpreter.
             faulthandler.dump_traceback_later(self._budget_s + _DUMP_S + _LAST_RESORT_S, exit=True, file=_STDERR)

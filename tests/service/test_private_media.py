@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import json
+import os
 import secrets
 import time
 from collections import Counter
@@ -246,7 +247,7 @@ def test_without_redis_nothing_is_served(
     eventually(lambda: service.get(path).status_code == 200, "Redis is back")
 
 
-REQUESTS_OF_EACH = 500
+REQUESTS_OF_EACH = int(os.environ.get("AVION_TOKENS_OF_EACH", "500"))
 METHODS: tuple[tuple[str, dict[str, str]], ...] = (
     ("GET", {}),
     ("HEAD", {}),

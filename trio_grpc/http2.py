@@ -98,31 +98,30 @@ class Session:
     def _report(self) -> None:
         receiver = self._receiver
         for event in self._http.events():
-            kind = type(event)
-            if kind is RequestReceived:
+            if isinstance(event, RequestReceived):
                 receiver.headers_received(event.stream_id, event.headers)
                 if event.end_stream:
                     receiver.request_ended(event.stream_id)
-            elif kind is DataReceived:
+            elif isinstance(event, DataReceived):
                 receiver.data_received(event.stream_id, event.data, is_last=event.end_stream)
                 if event.end_stream:
                     receiver.request_ended(event.stream_id)
-            elif kind is WindowUpdated:
+            elif isinstance(event, WindowUpdated):
                 receiver.window_updated(event.stream_id)
-            elif kind is StreamClosed:
+            elif isinstance(event, StreamClosed):
                 receiver.stream_closed(event.stream_id, event.error_code)
-            elif kind is ngh2.StreamReset:
+            elif isinstance(event, ngh2.StreamReset):
                 receiver.reset_received(event.stream_id)
-            elif kind is ngh2.TrailersReceived:
+            elif isinstance(event, ngh2.TrailersReceived):
                 receiver.headers_received(event.stream_id, event.headers)
                 receiver.request_ended(event.stream_id)
-            elif kind is ngh2.PingAcknowledged:
+            elif isinstance(event, ngh2.PingAcknowledged):
                 receiver.acknowledged(event.opaque_data)
-            elif kind is ngh2.SettingsAcknowledged:
+            elif isinstance(event, ngh2.SettingsAcknowledged):
                 receiver.acknowledged(b"")
-            elif kind is ngh2.SettingsReceived:
+            elif isinstance(event, ngh2.SettingsReceived):
                 receiver.settings_received()
-            elif kind is ngh2.GoAwayReceived:
+            elif isinstance(event, ngh2.GoAwayReceived):
                 receiver.goaway_received()
 
     def respond(self, stream_id: int, headers: Headers, *, is_whole: bool) -> None:

@@ -32,7 +32,7 @@ REVIEWED = [f"01M88C0SJ305C5J3D3BYCKGF{number:02d}" for number in range(80)]
 BLOCKED = "01M88C0SJ305C5J3D3BYCKGE00"
 REMOTE = remote_id_for("https://remote.example/a.jpg")
 MAX_PAGE_BYTES = 44 * 1024
-MANY, RATE = 2_000, 400
+MANY, RATE = 2_000, 300
 HOLD_NEXT_REQUEST = """() => {
     const { fetch } = window;
     const held = new Promise((letGo) => { window.letGo = letGo; });

@@ -162,6 +162,8 @@ def frames(path: Path) -> list[Frame]:
     found: list[Frame] = []
     with suppress(av.FFmpegError), av.open(str(path)) as container:
         videos = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+        for video in videos:
+            video.thread_count = 1  # of VP8, two threads decode one frame in a hundred differently
         tracks = {stream.index: track for track, stream in enumerate((*videos, *container.streams.audio))}
         for packet in container.demux([container.streams[index] for index in tracks]):
             with suppress(av.FFmpegError):

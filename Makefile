@@ -5,7 +5,7 @@ VENV   := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 # Three test processes keep two cores busy, because many tests wait for a timer or a server. Four are a sixth faster, and
 # show which tests mind a busy machine. They share one Ceph.
-WORKERS ?= 3
+WORKERS ?= 4
 # The distributions that stand alone.
 LIBRARIES ?= supervisors trio_grpc trio_http1 trio_redis trio_s3 trio_sandbox trio_telemetry guarded_fetch mediascrub mediathumbs
 # More arguments for pytest:  make test PYTEST="-k upload -x"

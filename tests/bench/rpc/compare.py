@@ -28,8 +28,8 @@ def measure(setting: Setting) -> list[Figure]:
         sides = ((service.process.pid, service.grpc_address), (their_pid, their_address))
         uploads = _pairs(sides, UPLOADS, 8000, quick=setting.quick)
     with _echo("ours") as ours, _echo("grpcio") as theirs:
-        one_at_a_time = _pairs((ours, theirs), ("echo", 1, 1), 4000, quick=setting.quick)
-        # These last half a second each, so the median of a few is mostly noise.
+        # These last a second or half of one each, so the median of a few is mostly noise.
+        one_at_a_time = _pairs((ours, theirs), ("echo", 1, 1), 4000, rounds=15, quick=setting.quick)
         connections = _pairs((ours, theirs), ("connect", 4), 2000, rounds=15, quick=setting.quick)
     return [
         uploads.figure("RequestMediaUpload", "calls / CPU s", Goal(3.3, at_least=True)),

@@ -89,6 +89,7 @@ def test_an_upload_goes_on_where_the_connection_was_lost(
     assert line.lost.wait(60)
     if number % 2 == 0:  # the browser notices; else each request fails
         page.context.set_offline(True)
+    page.evaluate("0")  # Playwright tells of requests only while it is called
     while on_their_way:  # Chromium itself repeats a request that found its connection closed
         page.wait_for_event("requestfailed")
     line.restore()

@@ -343,6 +343,7 @@ async def test_a_supervisor_that_is_stopped_before_its_first_step_keeps_the_reas
         seen = [(str(event.kind), event.reason) for event in stage.events if event.path == "inner"]
         after = seen[seen.index(("starting", None), 1) + 1 :]
         assert after[: len(reasons)] == reasons
+        assert seen[2:5] == [("cancelled", "kill"), ("stopping", "kill"), ("failed", "kill")]  # once all had begun
         assert inner.children[0].snapshot().reason == "shutdown of its supervisor"
         assert stage.take_log().startswith("-a")
 

@@ -20,7 +20,7 @@ from supervisors._errors import stack_of
 
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h
 _DUMP_S = 2.0  # for the dump, because standard error may be a pipe without a reader
-_LAST_RESORT_S = 1.0  # after that, in case nothing in Python runs any more
+_LAST_RESORT_S = 3.0  # and then, in case nothing in Python runs any more
 _STDERR = 2
 
 
@@ -40,9 +40,10 @@ class Watchdog:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Enclose the run. Enter it inside Trio, in the main thread, once."""
+        root = trio.lowlevel.current_root_task()
+        assert root is not None
         woken, waker = socket.socketpair()
-        arguments = woken, trio.lowlevel.current_root_task()
-        thread = threading.Thread(target=self._watch, args=arguments, name="watchdog", daemon=True)
+        thread = threading.Thread(target=self._watch, args=(woken, root), name="watchdog", daemon=True)
         thread.start()
         self._waker = waker
         try:
@@ -64,22 +65,24 @@ class Watchdog:
         if self._budget_s < math.inf == self._deadline and self._waker is not None:
             self._deadline = time.monotonic() + self._budget_s
             # A thread in C, in case some code never releases the interpreter.
-            faulthandler.dump_traceback_later(self._budget_s + _DUMP_S + _LAST_RESORT_S, exit=True, file=_STDERR)
+            faulthandler.dump_traceback_later(self._budget_s + _LAST_RESORT_S, exit=True, file=_STDERR)
             self._waker.send(b".")
 
-    def _watch(self, woken: socket.socket, root: trio.lowlevel.Task | None) -> None:
+    def _watch(self, woken: socket.socket, root: trio.lowlevel.Task) -> None:
         try:
             while woken.recv(1):  # a byte when it is armed, nothing at the end
                 woken.settimeout(max(0.0, self._deadline - time.monotonic()))
         except (TimeoutError, BlockingIOError):  # the latter if no time was left
-            dump = threading.Thread(target=self._dump, args=(root,), name="watchdog-dump", daemon=True)
+            dump = threading.Thread(target=self._dump, args=(root,))
             dump.start()
             dump.join(_DUMP_S)
             os._exit(EXIT_STUCK)
 
-    def _dump(self, root: trio.lowlevel.Task | None) -> None:
-        head = f"{self._prefix}not ended {self._budget_s:g} s after the stop began; tasks and threads:\n"
-        os.write(_STDERR, head.encode(errors="replace"))
-        faulthandler.dump_traceback(_STDERR, all_threads=True)  # first, because it reads no files
-        if root is not None:
-            os.write(_STDERR, f"{stack_of(root, math.inf)}\n".encode(errors="replace"))
+    def _dump(self, root: trio.lowlevel.Task) -> None:
+        _tell(f"{self._prefix}not ended {self._budget_s:g} s after the stop began; tasks and threads:")
+        faulthandler.dump_traceback(_STDERR)  # first, because it reads no files
+        _tell(stack_of(root, math.inf))
+
+
+def _tell(text: str) -> None:
+    os.write(_STDERR, f"{text}\n".encode(errors="replace"))

@@ -99,6 +99,19 @@ async def test_a_wait_for_the_start_goes_through_failures_and_restarts(autojump_
         assert trio.current_time() == 9
 
 
+async def test_a_wait_for_the_start_goes_through_a_restart_of_the_supervisor(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    node = stage.spec("a")
+    inner = Supervisor("s", [stage.spec("slow", grace_s=3.0), node])
+    async with open_tree(Supervisor("app", [inner])):
+        stage["slow"].deaf = True
+        inner.restart()
+        await node.wait_down()
+        assert (node.state, inner.state) == (State.STOPPED, State.STOPPING)
+        await node.wait_started()  # once the other child is down as well
+        assert trio.current_time() == 3
+
+
 @pytest.mark.parametrize("verb", ["stop", "stop the supervisor", "stop the tree", "finish", "escalate"])
 async def test_a_wait_for_the_start_ends_when_the_node_does(autojump_clock: MockClock, verb: str) -> None:
     stage = Stage()

@@ -47,6 +47,7 @@ _POLL_S = 0.2
 # A mutant that waits for ever sleeps and uses no processor time.
 _IDLE_S = 6.0
 _MEMORY_BYTES = 4 << 30  # an endless loop that fills a list
+_FIELDS = 4  # of a line that `Teller` writes
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -88,7 +89,8 @@ class Trials:
         Raise RuntimeError if pytest failed although no test did: that says nothing about the mutant.
         """
         verdict, told = Verdict.SURVIVED, list[list[str]]()
-        concerned = [test for test, places in self._enters.items() if function in places]
+        own = f"test_{module.rpartition('.')[2].lstrip('_')}.py"  # which may enter it in processes of their own
+        concerned = [test for test, places in self._enters.items() if function in places or own in test]
         killers = [test for test in self._killers if not concerned or test in concerned]
         for tests in (killers, sorted(concerned, key=self._cpu_s.__getitem__) or self._tests):
             if tests and verdict is Verdict.SURVIVED:
@@ -108,7 +110,8 @@ class Trials:
                 os._exit(self._in_child(module, source, tests, told.fileno()))
             verdict = _verdict(pid, self._idle_s)
             told.seek(0)
-            return verdict, [line.rstrip("\n").split("\t") for line in told]
+            fields = [line.rstrip("\n").split("\t") for line in told]  # and whatever a mutant has written
+            return verdict, [each for each in fields if len(each) == _FIELDS]
 
     def _in_child(self, module: str, source: str, tests: Sequence[str], writer: int) -> int:
         """The exit status of pytest; one that is not 0 for whatever else goes wrong."""

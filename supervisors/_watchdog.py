@@ -79,10 +79,10 @@ class Watchdog:
             os._exit(EXIT_STUCK)
 
     def _dump(self, root: trio.lowlevel.Task) -> None:
-        _tell(f"{self._prefix}not ended {self._budget_s:g} s after the stop began; tasks and threads:")
+        _write_line(f"{self._prefix}not ended {self._budget_s:g} s after the stop began; tasks and threads:")
         faulthandler.dump_traceback(_STDERR)  # first, because it reads no files
-        _tell(stack_of(root, math.inf))
+        _write_line(stack_of(root, math.inf))
 
 
-def _tell(text: str) -> None:
+def _write_line(text: str) -> None:
     os.write(_STDERR, f"{text}\n".encode(errors="replace"))

@@ -20,7 +20,7 @@ from supervisors._errors import stack_of
 
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h
 _DUMP_S = 2.0  # for the dump, because standard error may be a pipe without a reader
-_LAST_RESORT_S = 3.0  # and then, in case nothing in Python runs any more
+_LAST_RESORT_S = 3.0  # after the budget and the dump, in case nothing in Python runs any more
 _STDERR = 2
 
 

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,6 @@ def _go_on_afterwards() -> None:
 
 def _watch_only() -> None:
     """A timer of the program itself goes on."""
-
     watchdog = Watchdog(0)
 
     async def run() -> None:
@@ -98,9 +98,8 @@ def _leave_nothing() -> None:
     assert not before or os.listdir("/proc/self/fd") == before
 
 
-def _forked(function: object, errors: Path, *arguments: str) -> tuple[int, str]:
+def _forked(function: Callable[..., None], errors: Path, *arguments: str) -> tuple[int, str]:
     """Run it in a fork of this process, as mutants are in memory only. Return its status and its errors."""
-    assert callable(function)
     with warnings.catch_warnings(), errors.open("wb") as file:
         warnings.simplefilter("ignore", DeprecationWarning)  # other threads of pytest: the child needs none of them
         pid = os.fork()

@@ -199,7 +199,7 @@ CALLS = {
         " the file's hashes on the block list. The block is completed even if the call is interrupted. See"
         " [Moderation](../moderation.md).",
         (_NO_MEDIUM, _UNREADABLE),
-        wire.BlockMediaRequest(media_id=_ID, note="report 815", keep_evidence=True),
+        wire.BlockMediaRequest(media_id=_ID, note="report 815", ground=wire.BLOCK_GROUND_TERMS),
         wire.BlockMediaResponse(copies=1),
     ),
     "UnblockMedia": Call(
@@ -390,6 +390,15 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             (),
         ),
         "has_credentials": ("`READY`: the file had content credentials (C2PA) before it was scrubbed", ()),
+        "digital_source_type": (
+            "`READY`: how the file was made, by its content credentials or XMP: the last part of the IPTC code, such as"
+            " `trainedAlgorithmicMedia`",
+            (),
+        ),
+        "claim_generator": (
+            "`READY`: the program that wrote the content credentials, at most 255 bytes. Nobody verified it",
+            (),
+        ),
         "credentials_path": ("`READY`: path at the origin, if they are kept beside the file", ()),
     },
     "SignUploadPartsRequest": {
@@ -488,7 +497,11 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "BlockMediaRequest": {
         "media_id": (_ANY_ID, _MALFORMED),
         "note": (f"For the audit log, of at most {validation.MAX_NOTE} characters", ("NOTE_TOO_LONG",)),
-        "keep_evidence": ("Move the files to `quarantine/`, where only operators can read them", ()),
+        "keep_evidence": ("Deprecated and without effect: evidence is kept unless `discard_evidence`", ()),
+        "discard_evidence": ("Keep no copy of the files in `quarantine/`", ()),
+        "requested_at": ("When the notice arrived that asks for the block. Not in the future", ("REQUESTED_AT_INVALID",)),
+        "ground": ("Why: a `BlockGround`", ("GROUND_INVALID",)),
+        "automated": ("The decision was made without a person", ()),
     },
     "BlockMediaResponse": {"copies": ("Known copies of the file that are blocked with it", ())},
     "UnblockMediaRequest": {"media_id": (_ANY_ID, _MALFORMED)},

@@ -34,6 +34,18 @@ class RemoteMediaKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REMOTE_MEDIA_KIND_HEADER: _ClassVar[RemoteMediaKind]
     REMOTE_MEDIA_KIND_EMOJI: _ClassVar[RemoteMediaKind]
     REMOTE_MEDIA_KIND_PREVIEW_CARD: _ClassVar[RemoteMediaKind]
+
+class BlockGround(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BLOCK_GROUND_UNSPECIFIED: _ClassVar[BlockGround]
+    BLOCK_GROUND_TERMS: _ClassVar[BlockGround]
+    BLOCK_GROUND_ILLEGAL: _ClassVar[BlockGround]
+    BLOCK_GROUND_CHILD_SAFETY: _ClassVar[BlockGround]
+    BLOCK_GROUND_NONCONSENSUAL: _ClassVar[BlockGround]
+    BLOCK_GROUND_TERROR: _ClassVar[BlockGround]
+    BLOCK_GROUND_COPYRIGHT: _ClassVar[BlockGround]
+    BLOCK_GROUND_COURT_ORDER: _ClassVar[BlockGround]
+    BLOCK_GROUND_OTHER: _ClassVar[BlockGround]
 MEDIA_VISIBILITY_UNSPECIFIED: MediaVisibility
 MEDIA_VISIBILITY_PUBLIC: MediaVisibility
 MEDIA_VISIBILITY_PRIVATE: MediaVisibility
@@ -46,6 +58,15 @@ REMOTE_MEDIA_KIND_AVATAR: RemoteMediaKind
 REMOTE_MEDIA_KIND_HEADER: RemoteMediaKind
 REMOTE_MEDIA_KIND_EMOJI: RemoteMediaKind
 REMOTE_MEDIA_KIND_PREVIEW_CARD: RemoteMediaKind
+BLOCK_GROUND_UNSPECIFIED: BlockGround
+BLOCK_GROUND_TERMS: BlockGround
+BLOCK_GROUND_ILLEGAL: BlockGround
+BLOCK_GROUND_CHILD_SAFETY: BlockGround
+BLOCK_GROUND_NONCONSENSUAL: BlockGround
+BLOCK_GROUND_TERROR: BlockGround
+BLOCK_GROUND_COPYRIGHT: BlockGround
+BLOCK_GROUND_COURT_ORDER: BlockGround
+BLOCK_GROUND_OTHER: BlockGround
 
 class RequestMediaUploadRequest(_message.Message):
     __slots__ = ("filename", "content_type", "size", "sha256", "owner", "multipart", "visibility", "credentials")
@@ -129,7 +150,7 @@ class GetMediaStatusRequest(_message.Message):
     def __init__(self, media_id: _Optional[str] = ...) -> None: ...
 
 class MediaStatus(_message.Message):
-    __slots__ = ("media_id", "state", "reason", "retryable", "content_type", "size", "width", "height", "duration", "animated", "blurhash", "thumbnails", "path", "owner", "visibility", "has_credentials", "credentials_path", "waveform")
+    __slots__ = ("media_id", "state", "reason", "retryable", "content_type", "size", "width", "height", "duration", "animated", "blurhash", "thumbnails", "path", "owner", "visibility", "has_credentials", "credentials_path", "waveform", "digital_source_type", "claim_generator")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[MediaStatus.State]
@@ -169,6 +190,8 @@ class MediaStatus(_message.Message):
     HAS_CREDENTIALS_FIELD_NUMBER: _ClassVar[int]
     CREDENTIALS_PATH_FIELD_NUMBER: _ClassVar[int]
     WAVEFORM_FIELD_NUMBER: _ClassVar[int]
+    DIGITAL_SOURCE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_GENERATOR_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     state: MediaStatus.State
     reason: str
@@ -187,7 +210,9 @@ class MediaStatus(_message.Message):
     has_credentials: bool
     credentials_path: str
     waveform: bytes
-    def __init__(self, media_id: _Optional[str] = ..., state: _Optional[_Union[MediaStatus.State, str]] = ..., reason: _Optional[str] = ..., retryable: _Optional[bool] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., animated: _Optional[bool] = ..., blurhash: _Optional[str] = ..., thumbnails: _Optional[_Mapping[str, str]] = ..., path: _Optional[str] = ..., owner: _Optional[str] = ..., visibility: _Optional[_Union[MediaVisibility, str]] = ..., has_credentials: _Optional[bool] = ..., credentials_path: _Optional[str] = ..., waveform: _Optional[bytes] = ...) -> None: ...
+    digital_source_type: str
+    claim_generator: str
+    def __init__(self, media_id: _Optional[str] = ..., state: _Optional[_Union[MediaStatus.State, str]] = ..., reason: _Optional[str] = ..., retryable: _Optional[bool] = ..., content_type: _Optional[str] = ..., size: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., animated: _Optional[bool] = ..., blurhash: _Optional[str] = ..., thumbnails: _Optional[_Mapping[str, str]] = ..., path: _Optional[str] = ..., owner: _Optional[str] = ..., visibility: _Optional[_Union[MediaVisibility, str]] = ..., has_credentials: _Optional[bool] = ..., credentials_path: _Optional[str] = ..., waveform: _Optional[bytes] = ..., digital_source_type: _Optional[str] = ..., claim_generator: _Optional[str] = ...) -> None: ...
 
 class SignUploadPartsRequest(_message.Message):
     __slots__ = ("media_id", "upload_id", "numbers")
@@ -362,14 +387,22 @@ class RevokeMediaUrlsResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class BlockMediaRequest(_message.Message):
-    __slots__ = ("media_id", "note", "keep_evidence")
+    __slots__ = ("media_id", "note", "keep_evidence", "discard_evidence", "requested_at", "ground", "automated")
     MEDIA_ID_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     KEEP_EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    DISCARD_EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_AT_FIELD_NUMBER: _ClassVar[int]
+    GROUND_FIELD_NUMBER: _ClassVar[int]
+    AUTOMATED_FIELD_NUMBER: _ClassVar[int]
     media_id: str
     note: str
     keep_evidence: bool
-    def __init__(self, media_id: _Optional[str] = ..., note: _Optional[str] = ..., keep_evidence: _Optional[bool] = ...) -> None: ...
+    discard_evidence: bool
+    requested_at: _timestamp_pb2.Timestamp
+    ground: BlockGround
+    automated: bool
+    def __init__(self, media_id: _Optional[str] = ..., note: _Optional[str] = ..., keep_evidence: _Optional[bool] = ..., discard_evidence: _Optional[bool] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ground: _Optional[_Union[BlockGround, str]] = ..., automated: _Optional[bool] = ...) -> None: ...
 
 class BlockMediaResponse(_message.Message):
     __slots__ = ("copies",)

@@ -68,8 +68,7 @@ def load(environ: Mapping[str, str] = os.environ, *, on_terminal: bool = False) 
 
 
 def ports_without_auth(config: Config, roles: Collection[str]) -> list[str]:
-    """Return one line for each port that `serve` would open to other machines without a decision about authentication,
-    and one for a proxy that authenticates operators but is not named.
+    """Return one line for each port that `serve` would open to other machines without a decision about authentication.
 
     The gRPC port counts only with the role ``grpc``; the admin port counts with every role.
     """
@@ -85,8 +84,6 @@ def ports_without_auth(config: Config, roles: Collection[str]) -> list[str]:
             f"{PREFIX}ADMIN__AUTH='': {admin.bind} accepts connections from other machines: set ADMIN__TOKEN,"
             " ADMIN__TOKEN_FILE or ADMIN__ROLE_HEADER (or off, explicitly)"
         )
-    if admin.role_header and not config.http.trusted_proxies:
-        problems.append(f"{PREFIX}ADMIN__ROLE_HEADER={admin.role_header!r}: needs HTTP__TRUSTED_PROXIES")
     return problems
 
 

@@ -40,6 +40,8 @@ def _dangers(config: ServerSettings) -> Iterator[str]:
         yield "REMOTE__ALLOW_NETWORKS: other servers' URLs can reach inner addresses"
     if any(each.prefixlen == 0 for each in config.http.trusted_proxies):
         yield "HTTP__TRUSTED_PROXIES: each client can name any address as its own, and has no limit of its own"
+    if any(each.prefixlen == 0 for each in config.admin.trusted_proxies):
+        yield "ADMIN__TRUSTED_PROXIES: each client can name any address as its own, and itself as an operator"
     if not any(each.family is Family.IMAGE and each.name in config.decoders.enabled() for each in FORMATS):
         yield "DECODERS__*: no format of pictures is accepted"
     if config.sweep.max_fraction > _MOST_FRACTION:

@@ -252,7 +252,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
             *operation_routes(operations, gate),
         ],
     )
-    server = AsgiServer(app, replace(_LIMITS, proxies=config.http.trusted_proxies))
+    server = AsgiServer(app, replace(_LIMITS, proxies=config.admin.trusted_proxies))
     listeners = await listen(child, config.admin.bind)
     async with trio.open_nursery() as nursery:
         if operators is not None:

@@ -78,8 +78,8 @@ class HttpConfig(Section):
     max_connections: int = Field(1000, ge=1, description="Maximum open connections; further ones are closed")
     trusted_proxies: Networks = Field(
         (),
-        description="Networks of the proxies in front of the origin, the console and gRPC: their connections do not"
-        " count as those of one client, and their `X-Forwarded-For` names the client",
+        description="Networks of the proxies in front of the origin and gRPC: their connections do not count as those"
+        " of one client, and their `X-Forwarded-For` names the client of the origin",
     )
     keep_alive: Duration = Field(
         75.0,
@@ -106,10 +106,15 @@ class AdminConfig(Section):
         description="File with operator tokens, one per line, each perhaps followed by a role (`viewer`, `moderator` or"
         " `operator`, the default) and a name; reloaded when it changes",
     )
+    trusted_proxies: Networks = Field(
+        (),
+        description="Networks of the proxies in front of the admin port: their connections do not count as those of one"
+        " client, their `X-Forwarded-For` names the client, and with `ADMIN__ROLE_HEADER` they name the operator",
+    )
     role_header: str = Field(
         "",
         pattern=r"^[A-Za-z0-9-]*$",
-        description="Header in which a proxy of `HTTP__TRUSTED_PROXIES` sends the roles or groups of an operator, such"
+        description="Header in which a proxy of `ADMIN__TRUSTED_PROXIES` sends the roles or groups of an operator, such"
         " as `Remote-Groups`; empty: the proxy authenticates no operators",
     )
     user_header: str = Field(
@@ -137,6 +142,13 @@ class AdminConfig(Section):
         description="URL of a Prometheus that collects the metrics of all replicas: the console then also shows a day"
         " and a week; empty: only the last hour",
     )
+
+    @field_validator("role_header")
+    @classmethod
+    def _has_proxies(cls, header: str, info: ValidationInfo) -> str:
+        if header and info.data.get("trusted_proxies") == ():  # None if they are invalid themselves
+            raise ValueError("needs ADMIN__TRUSTED_PROXIES, the addresses of the proxy that sets this header")
+        return header
 
     @field_validator("auth")
     @classmethod

@@ -47,7 +47,7 @@ def proxy(redis_of_module: str, bucket: S3Bucket, tmp_path_factory: pytest.TempP
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
     url = f"https://localhost:{port}"
-    settings = {"ADMIN__TOKEN": TOKEN, "ADMIN__PUBLIC_URL": url, "HTTP__TRUSTED_PROXIES": "127.0.0.1/32"}
+    settings = {"ADMIN__TOKEN": TOKEN, "ADMIN__PUBLIC_URL": url, "ADMIN__TRUSTED_PROXIES": "127.0.0.1/32"}
     first, second = (
         service_environment(redis_of_module, bucket.address.endpoint_url, bucket.bucket, **settings) for _ in range(2)
     )

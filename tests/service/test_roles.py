@@ -51,7 +51,8 @@ def desk(
         bucket.bucket,
         ADMIN__TOKEN_FILE=str(tokens),
         ADMIN__ROLE_HEADER="Remote-Groups",
-        HTTP__TRUSTED_PROXIES="127.0.0.7/32",
+        ADMIN__TRUSTED_PROXIES="127.0.0.7/32",
+        HTTP__TRUSTED_PROXIES="127.0.0.5/32",
         CHAOS__ENABLED="true",
     )
     with running(environment, roles="http") as service:
@@ -140,7 +141,7 @@ def test_a_viewer_cannot_review(desk: Desk) -> None:
 
 
 def test_without_tokens_the_login_says_what_the_proxy_must_send(redis_of_process: str, bucket: S3Bucket) -> None:
-    settings = {"ADMIN__ROLE_HEADER": "Remote-Groups", "HTTP__TRUSTED_PROXIES": "127.0.0.0/8"}
+    settings = {"ADMIN__ROLE_HEADER": "Remote-Groups", "ADMIN__TRUSTED_PROXIES": "127.0.0.0/8"}
     environment = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, **settings)
     with running(environment, roles="delete") as service:
         told = httpx.get(f"{service.admin_url}/console", headers={"Remote-User": "ines"}, follow_redirects=True)
@@ -150,9 +151,9 @@ def test_without_tokens_the_login_says_what_the_proxy_must_send(redis_of_process
         assert httpx.get(f"{service.admin_url}/console", headers=headers).status_code == 200
 
 
-def test_only_the_trusted_proxy_names_an_operator(desk: Desk) -> None:
+def test_only_the_proxy_of_the_admin_port_names_an_operator(desk: Desk) -> None:
     headers = {"Remote-User": "ines", "Remote-Groups": "staff,moderator"}
-    for address, status in (("127.0.0.7", 200), ("127.0.0.8", 303)):
+    for address, status in (("127.0.0.7", 200), ("127.0.0.5", 303), ("127.0.0.8", 303)):
         transport = httpx.HTTPTransport(local_address=address)
         with httpx.Client(base_url=desk.service.admin_url, transport=transport, headers=headers) as browser:
             assert browser.get("/console/queues").status_code == status

@@ -166,14 +166,16 @@ def test_a_port_that_others_reach_must_say_who_may_use_it(bind: str) -> None:
     assert undecided(GRPC__BIND=bind, GRPC__AUTH="off") == []
     assert undecided(ADMIN__BIND=bind, ADMIN__AUTH="off") == []
     assert undecided(ADMIN__BIND=bind, ADMIN__TOKEN_FILE="/run/token") == []
-    assert undecided(ADMIN__BIND=bind, ADMIN__ROLE_HEADER="Remote-Groups", HTTP__TRUSTED_PROXIES="10.0.0.1") == []
+    assert undecided(ADMIN__BIND=bind, ADMIN__ROLE_HEADER="Remote-Groups", ADMIN__TRUSTED_PROXIES="10.0.0.1") == []
 
 
 def test_a_proxy_that_authenticates_operators_must_be_named() -> None:
-    (problem,) = undecided(ADMIN__ROLE_HEADER="Remote-Groups")
-    assert problem == f"{P}ADMIN__ROLE_HEADER='Remote-Groups': needs HTTP__TRUSTED_PROXIES"
-    with pytest.raises(ConfigError, match="contradicts ADMIN__ROLE_HEADER"):
-        load({f"{P}ADMIN__ROLE_HEADER": "Remote-Groups", f"{P}ADMIN__AUTH": "off"})
+    needs = "needs ADMIN__TRUSTED_PROXIES, the addresses of the proxy that sets this header"
+    for others in ({}, {"HTTP__TRUSTED_PROXIES": "10.0.0.1"}):  # those of the CDN name no operator
+        problems = problems_of(ADMIN__ROLE_HEADER="Remote-Groups", **others)
+        assert problems == [f"{P}ADMIN__ROLE_HEADER='Remote-Groups': {needs}"]
+    behind_proxy = {"ADMIN__ROLE_HEADER": "Remote-Groups", "ADMIN__TRUSTED_PROXIES": "10.0.0.1"}
+    assert "contradicts ADMIN__ROLE_HEADER" in problems_of(ADMIN__AUTH="off", **behind_proxy)[0]
 
 
 def test_only_who_opens_a_port_must_say_who_may_use_it() -> None:
@@ -287,6 +289,8 @@ def test_values_that_would_do_harm_are_refused(settings: dict[str, str], problem
         ({"DELETE__DELAY": "0"}, "DELETE__DELAY"),
         ({"SWEEP__MARGIN": "0"}, "SWEEP__MARGIN"),
         ({"REMOTE__TTL": "0"}, "REMOTE__TTL"),
+        ({"HTTP__TRUSTED_PROXIES": "0.0.0.0/0"}, "HTTP__TRUSTED_PROXIES"),
+        ({"ADMIN__TRUSTED_PROXIES": "::/0"}, "ADMIN__TRUSTED_PROXIES"),
         ({"REMOTE__ALLOW_NETWORKS": "10.0.0.0/8"}, "REMOTE__ALLOW_NETWORKS"),
         ({f"DECODERS__{each}": "false" for each in ("JPEG", "PNG", "GIF", "WEBP", "AVIF", "HEIC")}, "DECODERS__*"),
         ({"UPLOAD__MAX_PIXELS": "100000000"}, "SANDBOX__MEMORY"),

@@ -24,7 +24,7 @@ import trio
 from pydantic import SecretStr
 
 from avion_media.cli.problems import CommandFailed, UsageError
-from avion_media.common.credentials import read_tokens
+from avion_media.common.credentials import MIN_OPERATOR_TOKEN, MIN_TOKEN, read_tokens
 from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
 from avion_media.common.parts import MIN_PART_BYTES
@@ -172,21 +172,21 @@ async def open_client(config: Config) -> AsyncIterator[Client]:
 
 def caller_metadata(config: ClientConfig) -> tuple[tuple[str, str], ...]:
     """Return the metadata of gRPC calls: the caller's token, if there is one."""
-    token = _token(config.token, config.token_file, "CLIENT__TOKEN_FILE")
+    token = _token(config.token, config.token_file, "CLIENT__TOKEN_FILE", MIN_TOKEN)
     return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def operator_headers(config: AdminConfig) -> dict[str, str]:
     """Return the headers for the admin port: an operator's token, if there is one, from the settings of the service."""
-    token = _token(config.token, config.token_file, "ADMIN__TOKEN_FILE")
+    token = _token(config.token, config.token_file, "ADMIN__TOKEN_FILE", MIN_OPERATOR_TOKEN)
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _token(given: SecretStr, path: str, setting: str) -> str:
+def _token(given: SecretStr, path: str, setting: str, min_length: int) -> str:
     if given or not path:
         return given.get_secret_value()
     try:
-        return next(iter(read_tokens(path)))
+        return next(iter(read_tokens(path, min_length)))
     except (OSError, ValueError) as error:
         raise UsageError(f"{PREFIX}{setting}: {error}") from None
 

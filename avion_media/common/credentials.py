@@ -14,17 +14,24 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-_MIN_LENGTH = 16
-_TOKEN = re.compile(f"[!-~]{{{_MIN_LENGTH},}}")
-TOKEN_FORMAT = f"at least {_MIN_LENGTH} printable ASCII characters without blanks"
+MIN_TOKEN = 16
+"""Characters of a token that this service sends: a caller's, or that of the hook."""
+MIN_OPERATOR_TOKEN = 32
+"""Characters of an operator's token, which must not be guessed: 16 random bytes in hex."""
+_TOKEN = re.compile("[!-~]+")
 MAX_NAME = 40
 """Characters of the name of an operator."""
 _BEARER = re.compile(r"Bearer +([!-~]+)", re.IGNORECASE | re.ASCII)  # RFC 6750, 2.1; the scheme's case does not matter
 
 
-def is_token(text: str) -> bool:
-    """Return whether it has the form `TOKEN_FORMAT`."""
-    return _TOKEN.fullmatch(text) is not None
+def token_format(min_length: int) -> str:
+    """Return the form of a token, for people."""
+    return f"at least {min_length} printable ASCII characters without blanks"
+
+
+def is_token(text: str, min_length: int) -> bool:
+    """Return whether it has the form `token_format`."""
+    return len(text) >= min_length and _TOKEN.fullmatch(text) is not None
 
 
 class Role(IntEnum):
@@ -46,7 +53,7 @@ class Person:
     role: Role = Role.OPERATOR
 
 
-def read_tokens(path: str) -> dict[str, Person]:
+def read_tokens(path: str, min_length: int = MIN_OPERATOR_TOKEN) -> dict[str, Person]:
     """Return the tokens in a file, and whose each is. A line is ``TOKEN``, ``TOKEN ROLE`` or ``TOKEN ROLE NAME``.
 
     Raises OSError, or ValueError for an invalid line or an empty file.
@@ -55,9 +62,14 @@ def read_tokens(path: str) -> dict[str, Person]:
     roles = {str(role): role for role in Role}
     for line in filter(str.strip, Path(path).read_text(encoding="utf-8").splitlines()):
         token, role, name = [*line.split(maxsplit=2), "", ""][:3]
-        if not is_token(token) or role not in ("", *roles) or not name.isprintable() or len(name) > MAX_NAME:
+        if (
+            not is_token(token, min_length)
+            or role not in ("", *roles)
+            or not name.isprintable()
+            or len(name) > MAX_NAME
+        ):
             raise ValueError(
-                f"{path}: expected one token per line, of {TOKEN_FORMAT}, then perhaps one of the roles"
+                f"{path}: expected one token per line, of {token_format(min_length)}, then perhaps one of the roles"
                 f" {', '.join(roles)} and a name of at most {MAX_NAME} characters"
             )
         found[token] = Person(name, roles.get(role, Role.OPERATOR))

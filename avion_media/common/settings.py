@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
-from avion_media.common.credentials import TOKEN_FORMAT, is_token
+from avion_media.common.credentials import MIN_OPERATOR_TOKEN, MIN_TOKEN, is_token, token_format
 
 PREFIX = "AVION_MEDIA_"
 _SIZE_UNITS = {
@@ -126,9 +126,9 @@ class Bind(Section):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def _check_token(value: SecretStr) -> SecretStr:
-    if value.get_secret_value() and not is_token(value.get_secret_value()):
-        raise ValueError(f"expected {TOKEN_FORMAT}")
+def _check_token(value: SecretStr, min_length: int = MIN_TOKEN) -> SecretStr:
+    if value.get_secret_value() and not is_token(value.get_secret_value(), min_length):
+        raise ValueError(f"expected {token_format(min_length)}")
     return value
 
 
@@ -149,3 +149,4 @@ OptionalRedisUrl = Annotated[
     str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) and value else value)
 ]
 Token = Annotated[SecretStr, AfterValidator(_check_token), PlainSerializer(lambda token: "***" if token else "")]
+OperatorToken = Annotated[Token, AfterValidator(lambda token: _check_token(token, MIN_OPERATOR_TOKEN))]

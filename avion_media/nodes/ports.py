@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Container
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -30,6 +29,7 @@ from avion_media.servers.api.messages import capabilities_for_pages, capabilitie
 from avion_media.servers.console import Console, Sessions, Uploads
 from avion_media.servers.files import ADMIN_CONNECTIONS
 from avion_media.servers.origin.app import SAFETY_HEADERS, Origin
+from avion_media.servers.refusals import RefusalLog
 from avion_media.servers.settings import GrpcConfig, ServerSettings
 from supervisors import Child
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks, RpcError
@@ -40,7 +40,6 @@ Listeners = list[trio.SocketListener]
 
 _TRACED = "/avion."  # not the health checks of kubelets and balancers, of which each would be a trace
 SERVICE_NAME = "avion.MediaService"
-_REFUSALS_EVERY_S = 10.0
 _MAX_METHOD = 100
 _MAX_REQUEST_BYTES = 1 << 20  # the longest request, a RemoteMedia with its URL, has a few KiB
 _log = get_logger()
@@ -197,25 +196,18 @@ class _Authorising:
         self._check = Authoriser(
             callers, tokens=config.auth in ("token", "any"), certificates=config.auth in ("mtls", "any")
         )
-        self._refused = 0
-        self._logged_at = -math.inf
+        self._log = RefusalLog("rpc.refused")
 
     def __call__(self, call: CallContext) -> None:
         try:
             self._check(call)
         except RpcError as refusal:
-            self._refused += 1
-            now = trio.current_time()
-            if now - self._logged_at >= _REFUSALS_EVERY_S:
-                _log.warning(
-                    "rpc.refused",
-                    code=refusal.code.name,
-                    caller=call.caller,
-                    method=call.method[:_MAX_METHOD],
-                    peer=call.peer.address,
-                    since_last_line=self._refused,
-                )
-                self._refused, self._logged_at = 0, now
+            self._log.refused(
+                code=refusal.code.name,
+                caller=call.caller,
+                method=call.method[:_MAX_METHOD],
+                peer=call.peer.address,
+            )
             raise
 
 
@@ -233,6 +225,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
         tokens,
         local_only=config.admin.bind.is_loopback,
         public_url=config.admin.public_url,
+        session_cookie=sessions.shown,
         session=sessions.operator,
         user_header=config.admin.user_header,
         role_header=config.admin.role_header,

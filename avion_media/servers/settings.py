@@ -13,6 +13,7 @@ from avion_media.common.settings import (
     Duration,
     HttpUrl,
     Networks,
+    OperatorToken,
     OptionalBind,
     Section,
     Token,
@@ -100,11 +101,11 @@ class AdminConfig(Section):
         Bind(host="127.0.0.1", port=9090),
         description="Address and port of /livez, /readyz, /metrics, /tree and /console; must not be public",
     )
-    token: Token = Field(SecretStr(""), description="Bearer token for operators")
+    token: OperatorToken = Field(SecretStr(""), description="Bearer token for operators: at least 32 characters")
     token_file: str = Field(
         "",
-        description="File with operator tokens, one per line, each perhaps followed by a role (`viewer`, `moderator` or"
-        " `operator`, the default) and a name; reloaded when it changes",
+        description="File with operator tokens of at least 32 characters, one per line, each perhaps followed by a role"
+        " (`viewer`, `moderator` or `operator`, the default) and a name; reloaded when it changes",
     )
     trusted_proxies: Networks = Field(
         (),

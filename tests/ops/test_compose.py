@@ -159,8 +159,8 @@ def test_no_secret_is_in_the_file_and_what_is_made_is_not_committed(prepared: Pa
 
 def test_a_line_that_is_added_to_the_tokens_is_another_token(prepared: Path, tmp_path: Path) -> None:
     made = (prepared / "access/admin-tokens").read_text()
-    (tmp_path / "tokens").write_text(f"{made}another-token-of-an-operator viewer Ada\n")
-    assert list(read_tokens(str(tmp_path / "tokens"))) == [made.strip(), "another-token-of-an-operator"]
+    (tmp_path / "tokens").write_text(f"{made}another-token-of-an-operator-of-this-host viewer Ada\n")
+    assert list(read_tokens(str(tmp_path / "tokens"))) == [made.strip(), "another-token-of-an-operator-of-this-host"]
 
 
 def test_preparing_again_changes_nothing_and_says_so(prepared: Path) -> None:

@@ -98,7 +98,7 @@ def test_an_operator_logs_in_acts_and_logs_out_on_whatever_replica(proxy: Proxy,
 
 def test_who_guesses_tokens_delays_no_other_client_of_the_proxy(proxy: Proxy) -> None:
     with proxy.browser("127.0.0.6") as stranger, proxy.browser() as operator:
-        answers = [log_in(stranger, "a-wrong-token-of-32-characters-or-so").status_code for _ in range(20)]
+        answers = [log_in(stranger, f"a-wrong-token-of-32-characters-{n}").status_code for n in range(20)]
         assert (answers[0], answers[-1]) == (401, 429)
         assert log_in(operator).status_code == 303
 

@@ -22,7 +22,7 @@ from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE
 from avion_media.common.concurrency import Shared
-from avion_media.common.credentials import Role
+from avion_media.common.credentials import Role, fingerprint
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.items.moderation import MAX_NOTE
@@ -35,7 +35,8 @@ from avion_media.operations.review import REASONS, Review
 from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
-from avion_media.servers.admin.operators import OperatorGate, person_of
+from avion_media.servers.admin.operators import OperatorGate, address_of, person_of
+from avion_media.servers.admin.throttle import TooManyAttempts
 from avion_media.servers.console import wording
 from avion_media.servers.console.drawing import ASSETS, About, LivePages, View, Viewer, asset, draw, draw_page
 from avion_media.servers.console.health import Facts
@@ -45,7 +46,7 @@ from avion_media.servers.console.moderation import ModerationQuery, look_up, rea
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import ENDS, DeadLetterQuery, Question, Questions
 from avion_media.servers.console.review import act, read_review
-from avion_media.servers.console.sessions import LoginAttempts, Sessions, chosen, read_form
+from avion_media.servers.console.sessions import Sessions, chosen, read_form
 from avion_media.servers.console.uploads import Uploads
 from avion_media.servers.settings import ServerSettings
 from trio_telemetry import get_logger
@@ -86,7 +87,6 @@ class Console:
         self._sessions = sessions
         self._uploads = uploads
         self._live = LivePages()
-        self._attempts = LoginAttempts()
         self._causes = Shared(partial(read_causes, runtime.redis), _CAUSES_S)
         self._replicas = Shared(lambda: runtime.replicas.read(time.time()), _REPLICAS_S)
         self._prometheus = PrometheusCharts(config.admin.prometheus_url)
@@ -479,21 +479,20 @@ class Console:
         wanted = _own_path(form.get("next") or "")
         if self._gate.is_foreign(request) or not self._sessions.is_own_form(request, form.get("form_token")):
             return self._error(403, "This form is too old", "Load the login page again, and repeat.")
-        address = request.client.host if request.client is not None else ""
-        wait_s = math.ceil(self._attempts.wait_s(address))
-        if wait_s:
+        token = form.get("token") or ""
+        try:
+            is_accepted = self._gate.accepts(request, token)
+        except TooManyAttempts as error:
+            wait_s = math.ceil(error.wait_s)
             text = f"Too many wrong tokens came from your address. Try again in {wait_s} s."
             page = self._error(429, "Too many attempts", text)
             page.headers["Retry-After"] = str(wait_s)
             return page
-        token = form.get("token") or ""
-        if not self._gate.accepts(token):
-            self._attempts.refused(address)
-            _log.warning("console.login_refused", address=address)
+        if not is_accepted:
             return self._draw_login(request, wanted, 401)
         response = RedirectResponse(wanted, 303)
-        name = form.get("name") or ""
-        self._sessions.begin(response, token, name=name)
+        cookie = self._sessions.begin(response, token, name=form.get("name") or "")
+        self._gate.throttle.accepted(address_of(request), fingerprint(cookie))
         return response
 
     async def _log_out(self, request: Request, _form: QueryParams) -> Response:

@@ -34,9 +34,6 @@ SESSION_S = 8 * 3600.0  # a shift
 _ENDED: Final = "media_console_ended"
 _NEW_COOKIE = "avion_media.new_cookie"  # in the scope of a request that had none
 _LOOK_UP_S = 1.0  # a Redis that hangs delays each page of the console for so long
-_MAX_WRONG = 5  # wrong tokens of one address in a row
-_FORGIVEN_S = 10.0  # after this time, one of them no longer counts
-_MAX_ADDRESSES = 1000
 _MAX_BODY_BYTES = 16 << 10
 
 
@@ -47,29 +44,6 @@ class Session:
     session_id: str
     ends_at: float
     operator: Person
-
-
-class LoginAttempts:
-    """Limits the wrong tokens of each address: a few at once, then one from time to time."""
-
-    def __init__(self) -> None:
-        self._refused: dict[str, tuple[float, float]] = {}  # how many still counted, and at what time
-
-    def wait_s(self, address: str) -> float:
-        """Return how many seconds this address must wait; 0 if it can try now."""
-        return max(0.0, (self._counted(address) - _MAX_WRONG + 1) * _FORGIVEN_S)
-
-    def refused(self, address: str) -> None:
-        """Count a wrong token."""
-        counted = self._counted(address) + 1
-        self._refused.pop(address, None)
-        while len(self._refused) >= _MAX_ADDRESSES:
-            del self._refused[next(iter(self._refused))]  # the address whose last refusal is the oldest
-        self._refused[address] = counted, trio.current_time()
-
-    def _counted(self, address: str) -> float:
-        counted, at = self._refused.get(address, (0.0, 0.0))
-        return max(0.0, counted - (trio.current_time() - at) / _FORGIVEN_S)
 
 
 class Sessions:
@@ -87,15 +61,22 @@ class Sessions:
         self._tokens = tokens or dict
         self._secure = secure
 
-    def begin(self, response: Response, token: str, *, name: str = "") -> None:
-        """Open a session and give its cookie to the browser. The caller has checked the token.
+    def begin(self, response: Response, token: str, *, name: str = "") -> str:
+        """Open a session, give its cookie to the browser, and return the cookie. The caller has checked the token.
 
         ``name`` is the name that the operator entered. If the token has no name of its own, it goes into the audit log
         beside the token's fingerprint.
         """
         facts = secrets.token_urlsafe(16), time.time() + SESSION_S, printable_name(name)
         body = json.dumps(facts).encode().hex()
-        self._give(response, f"{body}.{_mac(fingerprint(token), body)}", max_age=int(SESSION_S))
+        cookie = f"{body}.{_mac(fingerprint(token), body)}"
+        self._give(response, cookie, max_age=int(SESSION_S))
+        return cookie
+
+    def shown(self, request: Request) -> str:
+        """Return the cookie with which a request claims to belong to a session; empty if it claims nothing."""
+        cookie = request.cookies.get(COOKIE, "")
+        return cookie if "." in cookie else ""  # without a MAC it is that of the login form
 
     async def end(self, request: Request, response: Response) -> None:
         """End the request's session on all replicas. While Redis is unavailable, only the browser forgets it."""

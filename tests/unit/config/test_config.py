@@ -195,11 +195,11 @@ def test_authentication_is_configured_whole() -> None:
     assert "GRPC__TLS_CLIENT_CA" in problems_of(GRPC__AUTH="mtls", GRPC__CALLERS_FILE="callers.toml")[0]
     assert P + "GRPC__CALLERS_FILE" in problems_of(GRPC__AUTH="token")[0]
     assert P + "GRPC__CALLERS_FILE" in problems_of(GRPC__CALLERS_FILE="callers.toml")[0]
-    assert "contradicts" in problems_of(ADMIN__AUTH="off", ADMIN__TOKEN="long-enough-a-token")[0]
+    assert "contradicts" in problems_of(ADMIN__AUTH="off", ADMIN__TOKEN="long-enough-a-token-of-operators")[0]
 
 
 def test_tokens_are_never_shown() -> None:
-    secret = "operators-secret-token"
+    secret = "operators-secret-token-0123456789"
     config = load({P + "ADMIN__TOKEN": secret, P + "CLIENT__TOKEN": secret})
     assert effective(config)["admin"]["token"] == effective(config)["client"]["token"] == "***"
     assert secret not in repr(config)
@@ -207,6 +207,9 @@ def test_tokens_are_never_shown() -> None:
     for bad in ("tooshort", "with blanks in between", "ünprintable-token-of-some-length"):
         (problem,) = problems_of(CLIENT__TOKEN=bad)
         assert bad not in problem
+    assert problems_of(ADMIN__TOKEN="x" * 31) == [
+        f"{P}ADMIN__TOKEN=***: expected at least 32 printable ASCII characters without blanks"
+    ]
 
 
 def test_passwords_in_urls_are_masked_everywhere() -> None:

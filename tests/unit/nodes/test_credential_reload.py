@@ -20,7 +20,7 @@ from avion_media.nodes import credential_reload
 from avion_media.nodes.credential_reload import ReloadingFiles, open_operators, open_tls, problems_with_files
 from avion_media.servers.settings import AdminConfig, GrpcConfig
 
-ONE, TWO = "the-first-of-two-tokens", "the-second-of-two-tokens"
+ONE, TWO = "the-first-of-two-tokens-0123456789", "the-second-of-two-tokens-0123456789"
 
 
 def number_in(path: Path) -> int:

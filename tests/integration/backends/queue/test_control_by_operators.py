@@ -35,7 +35,7 @@ from avion_media.servers.admin.operators import OperatorGate
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
 from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
 
-TOKEN = "a-token-of-some-length"
+TOKEN = "a-token-of-some-length-0123456789"
 
 
 async def test_a_cancelled_task_ends_as_a_dead_letter_that_can_be_replayed(redis_of_process: str) -> None:

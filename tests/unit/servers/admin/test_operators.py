@@ -92,7 +92,10 @@ async def test_a_session_opens_the_gate_as_well() -> None:
     async def find(request: Request) -> Person | None:
         return Person("ada") if request.cookies.get("session") == "mine" else None
 
-    gate = OperatorGate(lambda: {fingerprint(TOKEN): Person()}, session=find)
+    def shown(request: Request) -> str:
+        return request.cookies.get("session", "")
+
+    gate = OperatorGate(lambda: {fingerprint(TOKEN): Person()}, session_cookie=shown, session=find)
     assert (await ask(gate, Cookie="session=mine")).status_code == 200
     assert (await ask(gate, Cookie="session=yours")).status_code == 401
 

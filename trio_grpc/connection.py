@@ -357,6 +357,14 @@ class ServerConnection:
         """As `drain`, but streams of responses have `GrpcLimits.max_age_grace_s`, and other calls longer."""
         self._act(self._happened, Happening.RETIRED)
 
+    def authorise_again(self) -> None:
+        """End the calls that may last and are no longer allowed."""
+        for running in list(self._running.values()):
+            refusal = self._shared.hooks.refusal_of(running.call) if running.method.may_last else None
+            if refusal is not None:
+                running.end(refusal)
+        self._act(self._settle)
+
     def check(self, now: float) -> None:
         """Enforce the deadlines. The server calls it repeatedly."""
         self._act(self._check, now)

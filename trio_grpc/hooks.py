@@ -32,7 +32,8 @@ class Hooks:
     is known. Refused calls pass through it too."""
     authorise: Callable[[CallContext], None] | None = None
     """Runs at the start of every call, health and reflection included, before anything else of it is looked at. It
-    raises the `RpcError` for a call that is not allowed, and can set `CallContext.caller`."""
+    raises the `RpcError` for a call that is not allowed, and can set `CallContext.caller`. After a change of
+    credentials, `GrpcServer.authorise_again` asks it about open streams."""
 
     around: Around | None = None
     """Gives an asynchronous context manager that is entered before each handler of the application's own services, and

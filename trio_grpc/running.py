@@ -44,8 +44,12 @@ class Method:
     """What a call of it takes from its peer's account."""
 
     def __post_init__(self) -> None:
-        may_last = self.streams_requests or self.streams_responses  # the client or the handler may go on sending
-        object.__setattr__(self, "takes", {"calls": 1, "streams": 1} if may_last else {"calls": 1})
+        object.__setattr__(self, "takes", {"calls": 1, "streams": 1} if self.may_last else {"calls": 1})
+
+    @property
+    def may_last(self) -> bool:
+        """Whether the client or the handler may go on sending."""
+        return self.streams_requests or self.streams_responses
 
 
 def methods_of(services: Iterable[Service], max_message_bytes: int, around: Around | None = None) -> dict[str, Method]:

@@ -172,6 +172,15 @@ class GrpcServer:
                     await self._ends.park()
             self._check(trio.current_time())
 
+    def authorise_again(self) -> None:
+        """Ask `Hooks.authorise` again about each open stream, because credentials have changed.
+
+        A stream of requests or responses that it refuses now ends with that error. Other calls end by themselves, and
+        are not asked about.
+        """
+        for connection in list(self._connections.values()):
+            connection.authorise_again()
+
     # -- Connections
 
     async def _listen(self, listener: trio.socket.SocketType) -> None:

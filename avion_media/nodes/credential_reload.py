@@ -52,26 +52,31 @@ class ReloadingFiles(Generic[T]):
         """Whether ``value`` is of the last version."""
         return self._failing_since is None
 
-    async def watch(self) -> NoReturn:
-        """Poll the files. A cancel leaves the present value."""
+    async def watch(self, changed: Callable[[], None] | None = None) -> NoReturn:
+        """Poll the files, and call ``changed`` after each new value. A cancel leaves the present value."""
         while True:
             await trio.sleep(_POLL_S)
-            await self.reload_if_changed()
+            if await self.reload_if_changed() and changed is not None:
+                changed()
 
-    async def reload_if_changed(self) -> None:
-        """Read the files unless ``value`` is their present version. After a cancel the next poll reads them."""
+    async def reload_if_changed(self) -> bool:
+        """Read the files unless ``value`` is their present version. Return whether it is a new one.
+
+        After a cancel the next poll reads them.
+        """
         found = await trio.to_thread.run_sync(self._versions)
         if found == self._current:
-            return
+            return False
         try:
             self.value = await trio.to_thread.run_sync(self._read)
         except (OSError, ValueError) as error:
             self._log_failure(error)
-        else:
-            self._current = found  # only now: a version that was not read must be tried again
-            self._failing_since = None
-            names = {} if self._names is None else {"tokens_of": self._names(self.value)}
-            _log.info("credentials.reloaded", files=list(self._paths), **names)
+            return False
+        self._current = found  # only now: a version that was not read must be tried again
+        self._failing_since = None
+        names = {} if self._names is None else {"tokens_of": self._names(self.value)}
+        _log.info("credentials.reloaded", files=list(self._paths), **names)
+        return True
 
     def _log_failure(self, error: Exception) -> None:
         """Log the first failure in a row at once, and then one a minute."""

@@ -180,9 +180,10 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSetting
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(service.watchers.keep_polling, runtime.items.statuses.get_many)
                 nursery.start_soon(runtime.redis.state.keep_listening, service.watchers.channels)
-                for files in (tls, callers):
-                    if files is not None:
-                        nursery.start_soon(files.watch)
+                if tls is not None:
+                    nursery.start_soon(tls.watch)
+                if callers is not None:
+                    nursery.start_soon(callers.watch, server.authorise_again)
                 await serve_until_stopped(child, listeners, partial(server.serve, ssl_context=ssl_context))
                 nursery.cancel_scope.cancel()
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,16 @@ class World:
             except grpc.RpcError as error:
                 return error.code()
         return Code.OK
+
+    def new_upload(self) -> str:
+        """The id of a media item that nobody uploads."""
+        with self.channel() as channel:
+            call = channel.unary_unary(
+                "/avion.MediaService/RequestMediaUpload",
+                wire.RequestMediaUploadRequest.SerializeToString,
+                wire.RequestMediaUploadResponse.FromString,
+            )
+            return str(call(UPLOAD, metadata=[("authorization", f"Bearer {self.gateway}")], timeout=20).media_id)
 
     def admin(self, method: str, path: str, token: str | None = None) -> httpx.Response:
         """A request to the admin port."""
@@ -171,6 +182,42 @@ def test_a_token_is_replaced_without_a_restart(world: World) -> None:
     assert world.code_of("RequestMediaUpload", UPLOAD, fresh) is Code.OK
     world.callers_file.write_text(callers_text(gateway=world.gateway, activitypub=world.activitypub))
     eventually(lambda: world.code_of("RequestMediaUpload", UPLOAD, world.gateway) is Code.OK, "the old one to be back")
+
+
+@pytest.mark.parametrize("method", ["/avion.MediaService/WatchMediaStatus", "/grpc.health.v1.Health/Watch"])
+def test_a_watch_ends_when_its_caller_leaves_the_file(world: World, method: str) -> None:
+    kept = callers_text(gateway=world.gateway, activitypub=world.activitypub)
+    replaced = callers_text(gateway=secrets.token_hex(16), activitypub=world.activitypub)
+    gone = kept[kept.index("[callers.activitypub]") :]
+    without_right = kept.replace('"CompleteMediaUpload", "GetMediaStatus", "WatchMediaStatus"', '"CompleteMediaUpload"')
+    cases = [(gone, Code.UNAUTHENTICATED), (replaced, Code.UNAUTHENTICATED)]
+    if method.startswith("/avion."):
+        cases.append((without_right, Code.PERMISSION_DENIED))
+        media_id = world.new_upload()
+        request: Any = wire.GetMediaStatusRequest(media_id=media_id)
+    else:
+        request = health_pb2.HealthCheckRequest()
+    for text, code in cases:
+        with world.channel() as channel:
+            watch, other = (
+                channel.unary_stream(method, type(request).SerializeToString)(
+                    request, metadata=[("authorization", f"Bearer {token}")], timeout=60
+                )
+                for token in (world.gateway, world.activitypub)
+            )
+            next(watch)
+            next(other)
+            began_at = time.monotonic()
+            world.callers_file.write_text(text)
+            with pytest.raises(grpc.RpcError) as ended:
+                next(watch)
+            assert (ended.value.code(), time.monotonic() - began_at < 5) == (code, True)
+            assert other.is_active()
+            other.cancel()
+        world.callers_file.write_text(kept)
+        eventually(
+            lambda: world.code_of("RequestMediaUpload", UPLOAD, world.gateway) is Code.OK, "the callers to be back"
+        )
 
 
 def test_no_secret_is_told_anywhere(world: World) -> None:

@@ -75,6 +75,43 @@ async def _once(message: BytesValue) -> AsyncIterator[BytesValue]:
     yield message
 
 
+async def test_streams_end_when_their_caller_is_no_longer_allowed() -> None:
+    allowed = {"ada", "bob"}
+
+    def authorise(call: CallContext) -> None:
+        call.caller = str(call.metadata.get("x-name"))
+        if call.caller not in allowed:
+            raise RpcError(Code.UNAUTHENTICATED, "who are you?")
+
+    echo = Echo()
+    server = GrpcServer([echo.service], hooks=Hooks(authorise=authorise))
+    async with connected(server) as channel, trio.open_nursery() as nursery:
+        answers: list[bytes] = []
+
+        async def wait_for_the_answer() -> None:
+            answers.append(await say(channel, b"wait", metadata=[("x-name", "ada")]))
+
+        nursery.start_soon(wait_for_the_answer)
+        streams = [
+            channel.stream("/test.Echo/Repeat", _once(BytesValue(value=b"x")), BytesValue, metadata=[("x-name", name)])
+            for name in ("ada", "bob")
+        ]
+        for stream in streams:
+            for _ in range(10):
+                await anext(stream)
+        await echo.until(lambda seen: seen.contexts)
+        allowed.remove("ada")
+        server.authorise_again()
+        with pytest.raises(CallError) as caught:
+            await anext(streams[0])
+        assert (caught.value.code, caught.value.message) == (Code.UNAUTHENTICATED, "who are you?")
+        assert server.calls == 2  # a call that ends by itself is finished, and bob's stream goes on
+        echo.released.set()
+        with pytest.raises(StopAsyncIteration):
+            await anext(streams[1])
+    assert answers == [b"wait"]
+
+
 async def test_a_handler_of_unknown_methods_gets_bytes() -> None:
     async def forward(requests: AsyncIterator[bytes], context: CallContext) -> AsyncIterator[bytes]:
         async for request in requests:

@@ -129,7 +129,7 @@ class AdminConfig(Section):
     public_url: BaseUrl = Field(
         "",
         description="URL at which browsers reach the console through a proxy, such as `https://media-ops.example.org`;"
-        " with https the session's cookie is `Secure`",
+        " with https the session's cookie is `Secure`, with the prefix `__Host-`",
     )
     uploads: bool = Field(False, description="Whether the console has an upload box; `dev` switches it on")
     environment: str = Field(

@@ -77,6 +77,7 @@ def test_an_operator_logs_in_acts_and_logs_out_on_whatever_replica(proxy: Proxy,
         login = log_in(browser)
         assert (login.status_code, login.headers["Location"]) == (303, "/console")
         assert "; secure" in login.headers["Set-Cookie"].lower()
+        assert login.headers["Set-Cookie"].startswith("__Host-avion_media_operator=")
         token, replicas = form_token(browser.get("/console")), set()
         for entry_id in letters:
             form = {"action": "drop", "target": f"media_processing_queue/{entry_id}", "confirmed": "yes"}

@@ -76,8 +76,8 @@ def admin_application(
 
     routes: list[BaseRoute] = [
         Route("/livez", livez),
-        Route("/readyz", readyz),
-        Route("/metrics", metrics),
+        Route("/readyz", gate.open_to_all(readyz)),
+        Route("/metrics", gate.open_to_all(metrics)),
         Route("/tree", gate.required(show_tree)),
     ]
     return Starlette(routes=[*routes, *pages])

@@ -171,11 +171,25 @@ class OperatorGate:
 
     def is_foreign(self, request: Request) -> bool:
         """Return whether another site makes a browser send it. Endpoints use `required`."""
-        if is_cross_site(request, self.public_url):
-            return True
+        return is_cross_site(request, self.public_url) or (self.is_open and self._has_foreign_host(request))
+
+    def _has_foreign_host(self, request: Request) -> bool:
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
         is_own = is_loopback(host) or host == urlsplit(self.public_url).hostname
-        return self.is_open and self.local_only and not is_own
+        return self.local_only and not is_own
+
+    def open_to_all(self, endpoint: Endpoint) -> Endpoint:
+        """Wrap an endpoint that needs no operator. With ``local_only`` a foreign ``Host`` gets 403, with tokens too:
+        the browser of an operator must not read it for another site.
+        """
+
+        async def guarded(request: Request) -> Response:
+            if self._has_foreign_host(request):
+                self._log_refusal(request, "foreign host")
+                return JSONResponse({"error": "this Host is not one of a loopback address"}, 403)
+            return await endpoint(request)
+
+        return guarded
 
 
 def person_of(request: Request) -> Person:

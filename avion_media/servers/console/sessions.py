@@ -51,7 +51,8 @@ class Sessions:
 
     Without tokens there are no sessions.
 
-    ``secure``: browsers send the cookie over https only.
+    ``secure``: browsers send the cookie over https only, and accept it only from this host (``__Host-``), so that
+    another service below the same domain cannot set it. Over plain HTTP, Safari would refuse such a name.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Sessions:
         self._redis = redis
         self._tokens = tokens or dict
         self._secure = secure
+        self._cookie = f"__Host-{COOKIE}" if secure else COOKIE
 
     def begin(self, response: Response, token: str, *, name: str = "") -> str:
         """Open a session, give its cookie to the browser, and return the cookie. The caller has checked the token.
@@ -75,7 +77,7 @@ class Sessions:
 
     def shown(self, request: Request) -> str:
         """Return the cookie with which a request claims to belong to a session; empty if it claims nothing."""
-        cookie = request.cookies.get(COOKIE, "")
+        cookie = request.cookies.get(self._cookie, "")
         return cookie if "." in cookie else ""  # without a MAC it is that of the login form
 
     async def end(self, request: Request, response: Response) -> None:
@@ -85,11 +87,11 @@ class Sessions:
             with suppress(Unavailable):
                 await self._redis.execute("ZREMRANGEBYSCORE", _ENDED, "-inf", str(time.time()))
                 await self._redis.execute("ZADD", _ENDED, str(session.ends_at), session.session_id, when_full=True)
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=self._secure)
+        response.delete_cookie(self._cookie, httponly=True, samesite="strict", secure=self._secure)
 
     def of(self, request: Request) -> Session | None:
         """Return the session that the request's cookie proves, whether it was ended or not."""
-        body, _, mac = request.cookies.get(COOKIE, "").partition(".")
+        body, _, mac = request.cookies.get(self._cookie, "").partition(".")
         for key, person in self._tokens().items():
             if hmac.compare_digest(mac.encode(), _mac(key, body).encode()):
                 session_id, ends_at, name = json.loads(bytes.fromhex(body))
@@ -110,7 +112,7 @@ class Sessions:
 
     def form_token(self, request: Request) -> str:
         """Return the token that the forms on this browser's pages must have. `keep` must follow."""
-        cookie = request.cookies.get(COOKIE) or request.scope.setdefault(_NEW_COOKIE, secrets.token_urlsafe(32))
+        cookie = request.cookies.get(self._cookie) or request.scope.setdefault(_NEW_COOKIE, secrets.token_urlsafe(32))
         return _form_token(cookie)
 
     def keep(self, request: Request, response: Response) -> None:
@@ -120,13 +122,15 @@ class Sessions:
 
     def is_own_form(self, request: Request, token: object) -> bool:
         """Return whether a form comes from a page of this console, shown to this browser."""
-        cookie = request.cookies.get(COOKIE)
+        cookie = request.cookies.get(self._cookie)
         if not cookie or not isinstance(token, str):
             return False
         return hmac.compare_digest(token.encode(), _form_token(cookie).encode())
 
     def _give(self, response: Response, cookie: str, *, max_age: int | None = None) -> None:
-        response.set_cookie(COOKIE, cookie, max_age=max_age, httponly=True, samesite="strict", secure=self._secure)
+        response.set_cookie(
+            self._cookie, cookie, max_age=max_age, httponly=True, samesite="strict", secure=self._secure
+        )
 
 
 def _mac(key: bytes, body: str) -> str:

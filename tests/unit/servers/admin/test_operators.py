@@ -151,6 +151,21 @@ async def test_a_name_that_was_made_to_point_here_reaches_nothing() -> None:
     assert (await ask(gate, url="http://admin.internal", Authorization=f"Bearer {TOKEN}")).status_code == 200
 
 
+async def test_what_is_open_to_all_is_not_open_to_other_sites_on_a_loopback_address() -> None:
+    async def metrics(_request: Request) -> Response:
+        return PlainTextResponse("inside")
+
+    for gate in (OperatorGate(local_only=True), with_token(local_only=True)):
+        app = Starlette(routes=[Route("/metrics", gate.open_to_all(metrics))])
+        for url, status in ((HERE, 200), ("http://localhost", 200), ("http://evil.example:9090", 403)):
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=url) as client:
+                assert (await client.get("/metrics")).status_code == status
+    elsewhere = OperatorGate().open_to_all(metrics)  # a pod's address: Prometheus may know it by any name
+    headers = [(b"host", b"media-api.internal:9090")]
+    request = Request({"type": "http", "method": "GET", "headers": headers})
+    assert (await elsewhere(request)).status_code == 200
+
+
 def test_what_a_loopback_address_is() -> None:
     assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
     assert not any(map(is_loopback, ("", "0.0.0.0", "::", "10.0.0.1", "admin.localhost.example", "127.0.0.1.example")))

@@ -38,8 +38,8 @@ def replica(redis: SetOfScores, *tokens: str, secure: bool = False) -> Sessions:
     return Sessions(cast("Redis", redis), lambda: dict.fromkeys(map(fingerprint, tokens), PERSON), secure=secure)
 
 
-def request(cookie: str = "") -> Request:
-    headers = [(b"cookie", f"{COOKIE}={cookie}".encode())] if cookie else []
+def request(cookie: str = "", name: str = COOKIE) -> Request:
+    headers = [(b"cookie", f"{name}={cookie}".encode())] if cookie else []
     return Request({"type": "http", "headers": headers})
 
 
@@ -109,8 +109,13 @@ def test_a_form_belongs_to_the_cookie_of_its_page() -> None:
     token = console.form_token(page)
     assert console.form_token(page) == token
     another.keep(page, response)
-    assert "; Secure" in response.headers["set-cookie"]
+    shown = response.headers["set-cookie"]
+    assert shown.startswith("__Host-avion_media_operator=")
+    assert ("; Secure" in shown, "; Path=/;" in shown, "domain" in shown.lower()) == (True, True, False)
     cookie = cookie_of(response)
+    assert another.is_own_form(request(cookie, f"__Host-{COOKIE}"), token)
+    assert not another.is_own_form(request(cookie), token)  # what another host below the domain could set
+    another = replica(SetOfScores(), TOKEN)
     assert another.is_own_form(request(cookie), token)
     assert not another.is_own_form(request(begun()), token)
     for wrong in (None, "", cookie, "é"):

@@ -5,6 +5,7 @@ Until `confinement.give_up_reach` it uses only our own code and arguments.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import json
@@ -18,6 +19,7 @@ from trio_sandbox import confinement, seccomp
 from trio_sandbox.errors import InputRejected, LimitExceeded, SandboxError
 from trio_sandbox.messages import ForkServerSettings, JobRequest, SandboxReport
 
+_OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _ABOVE: Final = 200  # descriptors are kept above this number until their final numbers are free
 
 
@@ -39,7 +41,7 @@ def run_job(
     fork_server_pid: int,
 ) -> NoReturn:
     """Run a function of this package. Its result is written to ``files[0]`` as one JSON object."""
-    answer_fd = files[0]
+    answer_fd, failure = files[0], "unready"
     try:
         _restore_signals()
         job = find_function(request.name)
@@ -49,9 +51,10 @@ def run_job(
         confinement.bound(request.limits)
         confinement.give_up_identity(means, user, fork_server_pid)
         confinement.give_up_reach(means, ruleset, seccomp.job_filter(os.getpid(), settings.extra_calls))
+        failure = "failed"
         _write(answer_fd, _answer(job, request.arguments, job_files, translate))
     except BaseException:  # noqa: BLE001 - nothing must unwind into the fork server's frames; any other error is a bug
-        _write(answer_fd, json.dumps({"failed": traceback.format_exc()}).encode())
+        _write(answer_fd, json.dumps({failure: traceback.format_exc()}).encode())
     finally:
         os._exit(0)
 
@@ -64,6 +67,8 @@ def _answer(
     except MemoryError:
         return b'{"limit": "out of memory"}'
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+            return json.dumps({"killed": str(error)}).encode()
         known = error if translate is None or isinstance(error, SandboxError) else translate(error)
         if isinstance(known, InputRejected):
             return json.dumps({"rejected": [known.code, known.detail]}).encode()

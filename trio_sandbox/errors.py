@@ -33,6 +33,8 @@ class BudgetTooSmall(SandboxUnavailable):
 class JobKilled(SandboxError):
     """The job was killed from outside, most likely because memory ran out, or its wall time was over.
 
+    Or the disk of its files was full, or failed.
+
     The file may be the cause, or a host with too little memory or CPU. So a caller should bound how often it retries.
     """
 
@@ -58,4 +60,9 @@ class InputRejected(SandboxError):
 
 
 class SandboxJobFailed(Exception):
-    """A job raised an unexpected error, which is a bug. The text is the job's traceback."""
+    """A job raised an unexpected error: its code has a bug, which the input may use. The text is the end of the job's
+    traceback, at most 500 characters. A hijacked job chooses it."""
+
+
+class JobNotStarted(SandboxJobFailed):
+    """The process of a job could not be prepared, so that the job has read nothing. Says nothing about the file."""

@@ -20,6 +20,7 @@ from trio_sandbox.errors import (
     InputRejected,
     JobCrashed,
     JobKilled,
+    JobNotStarted,
     LimitExceeded,
     SandboxJobFailed,
     SandboxUnavailable,
@@ -263,9 +264,12 @@ def _read_answer(data: bytes, codes: Container[str] | None) -> Any:
         return value
     if kind == "limit":
         raise LimitExceeded(str(value)[:_MAX_DETAIL])
+    if kind == "killed":
+        raise JobKilled(str(value)[:_MAX_DETAIL])
     if kind == "rejected":
         match value:
             case [str(code), str(detail)] if codes is None or code in codes:
                 raise InputRejected(code[:_MAX_DETAIL], detail[:_MAX_DETAIL])
         raise JobCrashed("ended with an answer that is none")
-    raise SandboxJobFailed(str(value))
+    end_of_traceback = str(value)[-_MAX_DETAIL:]
+    raise (JobNotStarted if kind == "unready" else SandboxJobFailed)(end_of_traceback)

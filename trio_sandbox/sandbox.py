@@ -88,7 +88,8 @@ class Sandbox:
         offsets are shared. A hijacked child can return anything, so check the result.
 
         Waits for a free slot and memory first. Raises the job's own `InputRejected`; `LimitExceeded`, `JobCrashed`,
-        `JobKilled`; `SandboxJobFailed` for any other exception of the job; `SandboxUnavailable` if the sandbox is down;
+        `JobKilled`; `SandboxJobFailed` for any other exception of the job, `JobNotStarted` for one before it;
+        `SandboxUnavailable` if the sandbox is down;
         `ValueError` for more than 64 KiB of arguments or 32 files.
         A cancel kills the child and waits until it is reaped; its writes to ``files`` until then stay.
         """

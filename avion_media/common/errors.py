@@ -32,6 +32,7 @@ class Reason(StrEnum):
     TOO_COMPLEX = "too_complex"
     DECODER_LIMIT = "decoder_limit"
     DECODER_CRASHED = "decoder_crashed"
+    DECODER_FAILED = "decoder_failed"
     DECODER_KILLED = "decoder_killed"
     EXTERNAL_REFERENCE = "external_reference"
     REMOTE_REFUSED = "remote_refused"
@@ -68,6 +69,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.TOO_COMPLEX: "the container has more than 200,000 boxes or elements, 4,000,000 samples or 100 edits",
     Reason.DECODER_LIMIT: "decoding exceeded the sandbox's limit on memory, CPU time or output",
     Reason.DECODER_CRASHED: "the file crashed the decoder",
+    Reason.DECODER_FAILED: "the decoder stopped at this file with an error that it does not know, in two attempts",
     Reason.DECODER_KILLED: "the decoder was killed in every attempt: the host ran out of memory, or has too little CPU",
     Reason.EXTERNAL_REFERENCE: "the container refers to other files",
     Reason.REMOTE_REFUSED: "the URL points to an address that must not be fetched, or its host does not exist",
@@ -105,6 +107,7 @@ SENTENCES: dict[Reason, str] = {
     Reason.TOO_COMPLEX: "The file has too many parts. Please save it again in a usual format.",
     Reason.DECODER_LIMIT: "The file is too complex to be processed. Please save it again in a usual format.",
     Reason.DECODER_CRASHED: "The file could not be processed. Please save it again in a usual format.",
+    Reason.DECODER_FAILED: "The file could not be processed. Please save it again in a usual format.",
     Reason.DECODER_KILLED: "The file could not be processed because of a problem here. Please try again later.",
     Reason.EXTERNAL_REFERENCE: "Parts of the file are in other files. Please export it as one file.",
     Reason.REMOTE_REFUSED: "The file cannot be fetched from this address.",
@@ -131,6 +134,7 @@ ADVICE: dict[Reason, str] = {
     Reason.UNSUPPORTED_TYPE: "To accept this type, switch its decoder on (`DECODERS__…`, `UPLOAD__AUDIO`).",
     Reason.DECODER_LIMIT: "Check whether valid files end this way; if so, raise the sandbox's limits.",
     Reason.DECODER_CRASHED: "Keep the file and report it as a bug of the decoder; updates often fix it.",
+    Reason.DECODER_FAILED: "Find the error in the log by the media id. Keep the file and report it as a bug.",
     Reason.DECODER_KILLED: "Give the host more memory and CPU, or lower `SANDBOX__BUDGET`; then replay.",
     Reason.REMOTE_REFUSED: "To fetch from this server, check `REMOTE__DENY_HOSTS`; otherwise no action is needed.",
     Reason.REMOTE_UNREACHABLE: "No action is needed: the URL is fetched again at the next request.",
@@ -233,6 +237,13 @@ class DecoderKilled(Unavailable):
 
     def __init__(self, detail: str) -> None:
         super().__init__(Dependency.SANDBOX, detail)
+
+
+class DecoderFailed(MediaError):
+    """The decoder raised an unexpected error. The text is what it said, which a hijacked decoder chooses.
+
+    The file may be the cause, or this machine. If another attempt failed before, it was the file.
+    """
 
 
 class ObjectMissing(MediaError):

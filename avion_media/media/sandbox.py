@@ -1,7 +1,7 @@
 """The sandbox of `trio_sandbox` with the errors, the messages and the log of this service.
 
 Jobs raise `Rejected`, or `ScrubError` of mediascrub and mediathumbs. `job_errors` translates both inside their
-processes, and callers get `Rejected` and `Unavailable` from here. `SandboxJobFailed`, a bug, stays as it is.
+processes, and callers get `Rejected` and `Unavailable` from here. `JobNotStarted`, a bug, stays as it is.
 """
 
 from __future__ import annotations
@@ -11,27 +11,37 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, NoReturn
 
 import trio_sandbox
-from avion_media.common.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
+from avion_media.common.errors import (
+    DecoderFailed,
+    DecoderKilled,
+    Dependency,
+    MediaError,
+    Reason,
+    Rejected,
+    Unavailable,
+)
 from trio_sandbox import (
     Admission,
     BudgetTooSmall,
     InputRejected,
     JobCrashed,
     JobKilled,
+    JobNotStarted,
     JobReport,
     LimitExceeded,
     Limits,
     NotConfined,
     Renewal,
     SandboxError,
+    SandboxJobFailed,
     SandboxReport,
 )
 from trio_telemetry import get_logger
 
 _log = get_logger()
 _TRANSLATE: Final = "avion_media.media.job_errors:rejection_of"
-# The two others have errors of their own.
-_CODES: Final = frozenset(Reason) - {Reason.DECODER_LIMIT, Reason.DECODER_CRASHED}
+# These have errors of their own.
+_CODES: Final = frozenset(Reason) - {Reason.DECODER_LIMIT, Reason.DECODER_CRASHED, Reason.DECODER_FAILED}
 
 
 class Sandbox:
@@ -54,10 +64,15 @@ class Sandbox:
         """Run our function ``target`` in a fresh sandboxed process; return its result: see `trio_sandbox.Sandbox.call`.
 
         Errors: `Rejected` for what the job says of the file; `Rejected` with DECODER_LIMIT or DECODER_CRASHED;
-        `SandboxJobFailed` for any other exception of the job; `DecoderKilled`; `Unavailable` if the sandbox is down.
+        `DecoderFailed` for any other exception of the job; `DecoderKilled`; `Unavailable` if the sandbox is down;
+        `JobNotStarted`, which is a bug.
         """
         try:
             return await self.opened.call(target, arguments, files=files, limits=limits)
+        except JobNotStarted:
+            raise
+        except SandboxJobFailed as error:
+            raise DecoderFailed(str(error)) from error
         except SandboxError as error:
             raise _translated(error) from error
 

@@ -14,6 +14,8 @@ returns                the lease is completed
                        up attempts
 `DecoderKilled`        the decoder was killed from outside, perhaps because of the file: retried with backoff, then a
                        dead letter
+`DecoderFailed`        the decoder raised an unexpected error: retried once, in case this machine was the cause. If an
+                       attempt failed before, the file is at fault, as for `Rejected` (``decoder_failed``)
 `UnknownFormat`        a newer version queued it: to the delayed set until a worker of that version takes it. No attempt
                        is used up. After ``max_age_s``, a dead letter (``expired``), also of a deletion
 `Deferred`             its turn has not come (limits per remote host): back to the backlog, where its whole tenant
@@ -35,7 +37,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from avion_media.backends.queue import Lease
-from avion_media.common.errors import DecoderKilled, Deferred, Dependency, LeaseLost, Reason, Rejected, Unavailable
+from avion_media.common.errors import (
+    DecoderFailed,
+    DecoderKilled,
+    Deferred,
+    Dependency,
+    LeaseLost,
+    Reason,
+    Rejected,
+    Unavailable,
+)
 from avion_media.common.ids import UnknownFormat
 
 # That these are unavailable says nothing of the next task.
@@ -136,6 +147,8 @@ def decide(error: Exception | None, lease: Lease, policy: ConsumerPolicy, now: f
             return _after_deferral(lease, policy, now, error)
         case DecoderKilled():
             return _use_up(lease, policy, Reason.DECODER_KILLED, str(error))
+        case DecoderFailed():
+            return _after_failed_decoder(lease, policy, str(error))
         case Unavailable(dependency=Dependency.OBJECT):
             return _after_object_failure(lease, policy, now, error)
         case Unavailable(dependency=Dependency.REMOTE):
@@ -161,6 +174,13 @@ def _after_unknown_format(lease: Lease, policy: ConsumerPolicy, now: float, deta
         return _dead_letter(lease, Reason.EXPIRED, detail)
     delay_s = max(policy.backoff_s, min(_LONGEST_TURN_S, (now - since) / 4))
     return Decision(End.DEFERRED, Reason.UNKNOWN_TYPE, detail, (delay_s, 1.2 * delay_s), unavailable_since=since)
+
+
+def _after_failed_decoder(lease: Lease, policy: ConsumerPolicy, detail: str) -> Decision:
+    """Give the file a second process, perhaps on another machine. A crash of a worker says nothing about a decoder."""
+    if lease.failures or lease.attempt >= policy.max_attempts:
+        return Decision(End.REJECTED, Reason.DECODER_FAILED, detail)
+    return Decision(End.RETRIED, Reason.DECODER_FAILED, detail, _backoff_s(lease, policy), count=True)
 
 
 def _after_deferral(lease: Lease, policy: ConsumerPolicy, now: float, error: Deferred) -> Decision:

@@ -1,4 +1,5 @@
-"""The service with a bug in its decoders: each signal kills the first one that reads a picture which names it.
+"""The service with a bug in its decoders: each signal kills the first one that reads a picture which names it, and
+the picture that names a bug fails each of them.
 
 ``python -m tests.service.dying_decoder serve``: `avion-media serve`, with that bug.
 """
@@ -16,6 +17,9 @@ def mark(number: signal.Signals) -> bytes:
     return f"avion-media tests: the first decoder dies of {number.name}".encode()
 
 
+FAILING = b"avion-media tests: the decoder fails"
+
+
 def arm() -> None:
     """Patch the job of pictures, in the fork server."""
     from avion_media.media import jobs
@@ -29,6 +33,8 @@ def arm() -> None:
             if content.endswith(mark(number)) and not died[number]:
                 died[number] = 1
                 signal.raise_signal(number)
+        if content.endswith(FAILING):
+            raise KeyError("a bug that this file reaches")
         return picture_job(arguments, files)
 
     jobs.picture_job = dying

@@ -13,7 +13,7 @@ import redis
 
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
-from tests.service.dying_decoder import mark
+from tests.service.dying_decoder import FAILING, mark
 from tests.service.faults import fork_server_pids, frozen_decoders, incarnations, nodes
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import unfinished
@@ -119,3 +119,13 @@ def test_a_decoder_that_dies_ends_its_own_attempt_and_nothing_else(
     assert died in service.metrics()
     assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
     assert restarted(service, before) == set()
+
+
+def test_a_file_that_fails_decoders_gets_two_of_them_and_ends(service: Service, data_directory: Path) -> None:
+    picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+    status = service.upload("cat.jpg", "image/jpeg", picture + FAILING)
+    assert (status.state, status.reason) == (wire.MediaStatus.FAILED, "decoder_failed")
+    ends = [line for line in service.metrics().splitlines() if 'reason="decoder_failed"' in line]
+    ends = [line for line in ends if line.startswith("avion_task_outcomes")]
+    counted = {outcome: line.split()[-1] for line in ends for outcome in ("retried", "rejected") if outcome in line}
+    assert counted == {"retried": "1.0", "rejected": "1.0"}

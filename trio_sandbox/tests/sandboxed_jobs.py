@@ -135,6 +135,10 @@ def find_layout(arguments: dict[str, Any], files: list[int]) -> dict[str, int]:
     return {"server": os.getppid(), "code": code or 0, "heap": id(find_layout)}
 
 
+def write(arguments: dict[str, Any], files: list[int]) -> None:
+    os.write(files[0], b"a byte")
+
+
 def crash(arguments: dict[str, Any], files: list[int]) -> None:
     ctypes.string_at(0)
 

@@ -19,6 +19,7 @@ from trio_sandbox import (
     InputRejected,
     JobCrashed,
     JobKilled,
+    JobNotStarted,
     JobOutcome,
     JobReport,
     LimitExceeded,
@@ -109,6 +110,24 @@ async def test_what_a_job_rejects_with_is_cut(limits: Limits) -> None:
     assert (len(error.code), len(error.detail)) == (500, 500)
 
 
+@pytest.mark.parametrize("kind", ["failed", "unready", "limit", "killed", "none such"])
+async def test_no_text_of_a_job_is_longer_than_500_characters(limits: Limits, kind: str) -> None:
+    async with open_sandbox(budget_bytes=1 << 30, preload=(JOBS,)) as sandbox:
+        with pytest.raises((SandboxError, SandboxJobFailed)) as caught:
+            await sandbox.call(f"{JOBS}:lie", {"answer": json.dumps({kind: "A" * 9000 + "."})}, limits=limits)
+    assert len(str(caught.value)) == 500
+    assert str(caught.value).endswith(".") == (kind not in {"limit", "killed"})  # of a traceback the end is kept
+
+
+async def test_a_full_disk_says_nothing_about_the_file(sandbox: Sandbox, limits: Limits) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with pytest.raises(JobKilled, match="No space left on device"):
+            await sandbox.call(f"{JOBS}:write", {}, files=[full], limits=limits)
+    finally:
+        os.close(full)
+
+
 async def test_errors_of_an_application_are_translated_inside(limits: Limits, reports: list[JobReport]) -> None:
     async with open_sandbox(
         budget_bytes=1 << 30, translate=f"{JOBS}:rejection_of", codes={"too_deep"}, observer=reports.append
@@ -149,8 +168,8 @@ async def test_the_module_of_a_job_is_loaded_once_by_the_fork_server(limits: Lim
     assert loaded[0] == loaded[1]
 
 
-async def test_an_unknown_job_is_a_defect(sandbox: Sandbox, limits: Limits) -> None:
-    with pytest.raises(SandboxJobFailed, match="no_such_module"):
+async def test_an_unknown_job_never_started(sandbox: Sandbox, limits: Limits) -> None:
+    with pytest.raises(JobNotStarted, match="no_such_module"):
         await sandbox.call("no_such_module:job", {}, limits=limits)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from avion_media.backends.files import SpooledSource, open_spool, write_at
-from avion_media.common.errors import Rejected
+from avion_media.common.errors import DecoderFailed, Rejected
 from avion_media.common.formats import MP4
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sandbox import Sandbox
@@ -51,7 +51,7 @@ async def _poster(sandbox: Sandbox) -> None:
         write_at(copy, sample, 0)
         try:
             made = await pipeline.process(SpooledSource(copy, len(sample)), MP4, files)
-        except SandboxJobFailed as error:
+        except (DecoderFailed, SandboxJobFailed) as error:
             raise CheckFailed(str(error).strip().rpartition("\n")[2]) from error
         except Rejected as error:
             raise CheckFailed(str(error)) from error

@@ -11,10 +11,18 @@ from dataclasses import replace
 import pytest
 import trio
 
-from avion_media.common.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
+from avion_media.common.errors import (
+    DecoderFailed,
+    DecoderKilled,
+    Dependency,
+    MediaError,
+    Reason,
+    Rejected,
+    Unavailable,
+)
 from avion_media.media import sandbox as seam
 from avion_media.media.sandbox import Sandbox, open_sandbox
-from trio_sandbox import JobOutcome, JobReport, Limits, NotConfined, Renewal, SandboxJobFailed
+from trio_sandbox import JobNotStarted, JobOutcome, JobReport, Limits, NotConfined, Renewal
 from trio_sandbox.tests.machine import confines_fully
 
 LIMITS = Limits(memory_bytes=64 << 20, cpu_s=10, wall_s=20, output_bytes=0)
@@ -66,7 +74,7 @@ async def test_a_limit_and_a_crash_have_their_reasons(sandbox: Sandbox) -> None:
     assert rejection(await error_of(sandbox, "crash")) == crashed
 
 
-@pytest.mark.parametrize("code", ["no_such_reason", "decoder_limit", "decoder_crashed"])
+@pytest.mark.parametrize("code", ["no_such_reason", "decoder_limit", "decoder_crashed", "decoder_failed"])
 async def test_a_reason_that_no_job_gives_is_a_crash(sandbox: Sandbox, reports: list[JobReport], code: str) -> None:
     error = await error_of(sandbox, "lie", answer=f'{{"rejected": ["{code}", "mine"]}}')
     assert rejection(error) == (Reason.DECODER_CRASHED, "ended with an answer that is none")
@@ -81,9 +89,15 @@ async def test_a_job_without_its_turn_says_nothing_about_the_file(sandbox: Sandb
     assert error.detail.endswith(" s (the host is out of memory or overloaded?)")
 
 
-async def test_a_bug_stays_a_bug(sandbox: Sandbox) -> None:
-    with pytest.raises(SandboxJobFailed, match="KeyError: 'a mistake of ours'"):
-        await sandbox.call("failing_jobs:defect", {}, limits=LIMITS)
+async def test_an_unexpected_error_of_a_decoder_is_its_own(sandbox: Sandbox) -> None:
+    error = await error_of(sandbox, "defect")
+    assert isinstance(error, DecoderFailed)
+    assert str(error).endswith("KeyError: 'a mistake of ours'\n")
+
+
+async def test_a_job_that_cannot_start_stays_a_bug(sandbox: Sandbox) -> None:
+    with pytest.raises(JobNotStarted, match="no_such_job"):
+        await sandbox.call("failing_jobs:no_such_job", {}, limits=LIMITS)
 
 
 async def test_a_job_that_can_never_fit_names_the_setting(sandbox: Sandbox) -> None:

@@ -8,7 +8,16 @@ from typing import Any, cast
 import pytest
 
 from avion_media.backends.queue import Lease
-from avion_media.common.errors import DecoderKilled, Deferred, Dependency, LeaseLost, Reason, Rejected, Unavailable
+from avion_media.common.errors import (
+    DecoderFailed,
+    DecoderKilled,
+    Deferred,
+    Dependency,
+    LeaseLost,
+    Reason,
+    Rejected,
+    Unavailable,
+)
 from avion_media.common.ids import UnknownFormat
 from avion_media.workers.decision import ConsumerPolicy, Decision, End, decide, pauses_consumer, refuse
 
@@ -72,6 +81,26 @@ ROWS: dict[str, tuple[Exception | None, dict[str, Any], Decision]] = {
         KeyError("x"),
         {"deaths": 2},
         Decision(End.DEAD_LETTER, "internal", "KeyError('x')", is_bug=True),
+    ),
+    "a failed decoder": (
+        DecoderFailed("KeyError"),
+        {},
+        Decision(End.RETRIED, "decoder_failed", "KeyError", (5, 10), count=True),
+    ),
+    "a failed decoder after a crash of a worker": (
+        DecoderFailed("KeyError"),
+        {"deaths": 1},
+        Decision(End.RETRIED, "decoder_failed", "KeyError", (10, 20), count=True),
+    ),
+    "a failed decoder again": (
+        DecoderFailed("KeyError"),
+        {"failures": 1},
+        Decision(End.REJECTED, "decoder_failed", "KeyError"),
+    ),
+    "a failed decoder in the last attempt": (
+        DecoderFailed("KeyError"),
+        {"deaths": 2},
+        Decision(End.REJECTED, "decoder_failed", "KeyError"),
     ),
     "a killed decoder": (
         DecoderKilled("signal 9"),

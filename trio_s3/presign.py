@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Final
@@ -35,9 +35,9 @@ _NO_HEADERS: Final[Mapping[str, str]] = {}
 class SigningCredentials:
     """A snapshot of the credentials; ``token`` is empty unless they are temporary."""
 
-    access_key: str
-    secret_key: str
-    token: str = ""
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    token: str = field(default="", repr=False)
 
 
 DENY_COPY: Final[Mapping[str, str]] = {"x-amz-copy-source-if-match": '"no-server-side-copy"'}
@@ -62,8 +62,8 @@ class _Day:
 
     date: str
     scope: str
-    key: bytes
-    query_start: str
+    key: bytes = field(repr=False)
+    query_start: str = field(repr=False)  # with the name of the key
 
 
 class Presigner:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
@@ -32,6 +32,28 @@ def is_loopback(host: str) -> bool:
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """Show no secret: tracebacks and logs print this."""
+        yield from masked(self).items()
+
+
+def masked(section: Section) -> dict[str, Any]:
+    """Return the settings of a section as plain data, with masked secrets."""
+    return {name: _masked(value) for name, value in section.model_dump(mode="json").items()}
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    return mask_url(value) if isinstance(value, str) else value
+
+
+def mask_url(url: str) -> str:
+    """Return the URL with its passwords replaced by ``***``."""
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url))
 
 
 def _with_unit(text: str, units: Mapping[str, float], example: str) -> float:

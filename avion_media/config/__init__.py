@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from pydantic import ValidationError
 
-from avion_media.common.settings import PREFIX
+from avion_media.common.settings import PREFIX, mask_url, masked
 from avion_media.servers.settings import ServerSettings
 
 # Kubernetes sets these in a pod beside a Service whose name begins with "avion-media" (`enableServiceLinks`).
@@ -100,18 +100,6 @@ def _describe(error: Any, sections: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{variable}: {error['msg'].removeprefix('Value error, ')}"
 
 
-def mask_url(url: str) -> str:
-    """Return the URL with its passwords replaced by ``***``."""
-    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url))
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_masked(each) for each in value]
-    return mask_url(value) if isinstance(value, str) else value
-
-
 def effective(config: Config) -> dict[str, dict[str, Any]]:
     """Return the configuration as plain data, with masked secrets, for `avion-media config`."""
-    data = config.model_dump(mode="json")
-    return {section: {name: _masked(value) for name, value in values.items()} for section, values in data.items()}
+    return masked(config)

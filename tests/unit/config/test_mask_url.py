@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.config import mask_url
+from avion_media.common.settings import mask_url
 
 
 def test_no_password_is_told() -> None:

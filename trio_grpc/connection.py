@@ -17,7 +17,7 @@ from typing import Any
 import trio
 
 from trio_grpc.context import CallContext, Peer
-from trio_grpc.frames import FIRST_TURN, LATER_TURN
+from trio_grpc.frames import FIRST_TURN, LATER_TURN, FloodBudget
 from trio_grpc.lifecycle import PIECE_BYTES, ConnectionLife, ConnectionState, Due, Happening
 from trio_grpc.net import Account
 from trio_grpc.net.reactor import GONE, READ, WRITE
@@ -39,14 +39,23 @@ class ServerConnection:
     It lasts until `ServerContext.ended` is called. To cut it off, end its handlers, and `close` it.
     """
 
-    def __init__(self, shared: ServerContext, socket: socket.socket, peer: Peer, account: Account) -> None:
+    def __init__(
+        self,
+        shared: ServerContext,
+        socket: socket.socket,
+        peer: Peer,
+        account: Account,
+        of_peer: FloodBudget | None = None,
+        opening: int = 0,
+    ) -> None:
+        """``of_peer``: the flood units of the peer. The first message restores ``opening`` of them."""
         now = trio.current_time()
         self._shared = shared
         self._socket = socket
         self._fd = socket.fileno()
         self._peer = peer
         self._account = account
-        self._protocol = Protocol(shared.limits, account, shared.max_message_bytes, now)
+        self._protocol = Protocol(shared.limits, account, shared.max_message_bytes, now, of_peer, opening)
         self._life = ConnectionLife(shared.limits, now, is_tls=isinstance(socket, ssl.SSLSocket))
         self._arriving: dict[int, RunningCall] = {}  # unary requests that are not complete
         self._running: dict[int, RunningCall] = {}

@@ -2,7 +2,7 @@
 
 There are two units, and `COSTS` has all prices. *Work units*, about 10 µs each, decide where a turn ends, so that other
 connections get theirs. *Flood units* are charged for frames without progress, and progress restores them. A flood unit
-stands for at most 25 µs and 1 KiB; a connection that has used up its units is closed.
+stands for at most 25 µs and 1 KiB; a connection that has used up its units, or those of its peer, is closed.
 """
 
 from __future__ import annotations
@@ -70,6 +70,12 @@ class COSTS:
     """Sent DATA that ends a message or carries 4 KiB: clients answer with window updates and pings."""
     SENT_LITTLE = Cost(work=0, flood=2)
     """Sent DATA below 1 KiB, because of a small window of the client."""
+    CONNECTION = Cost(work=0, flood=10)
+    """A new connection, of the units of its peer. Restored with its first message."""
+    TLS_CONNECTION = Cost(work=0, flood=40)
+    """The same with a TLS handshake, which takes about 1 ms."""
+    START = Cost(work=0, flood=10)
+    """What clients usually open a connection with: SETTINGS, a window update, pings. Its first message restores it."""
 
 
 _WORK = {DATA: COSTS.DATA, HEADERS: COSTS.CALL, CONTINUATION: COSTS.CONTINUATION, SETTINGS: COSTS.SETTINGS}
@@ -82,23 +88,35 @@ def frame_header(data: bytes, position: int) -> tuple[int, int, int, int]:
 
 
 class FloodBudget:
-    """A token bucket of flood units for one connection. Progress refunds them; time does as well, up to the burst."""
+    """A token bucket of flood units for one connection. Progress refunds them; time does as well, up to the burst.
 
-    def __init__(self, burst: int, per_s: float, now: float) -> None:
-        self.left = float(burst)
-        """Units at the last charge or refund; below 0 once more was charged than there was."""
+    With ``shared``, whatever is charged or refunded counts for that budget as well: it is that of the peer.
+    """
+
+    def __init__(self, burst: int, per_s: float, now: float, shared: FloodBudget | None = None) -> None:
+        self._left = float(burst)
         self._burst = float(burst)
         self._per_s = per_s
         self._then = now
+        self._shared = shared
+
+    @property
+    def left(self) -> float:
+        """Units at the last charge or refund; below 0 once more was charged than there was."""
+        return self._left if self._shared is None else min(self._left, self._shared.left)
 
     def charge(self, units: int, now: float) -> None:
         """Take ``units``."""
-        self.left = min(self.left + (now - self._then) * self._per_s, self._burst) - units
+        self._left = min(self._left + (now - self._then) * self._per_s, self._burst) - units
         self._then = now
+        if self._shared is not None:
+            self._shared.charge(units, now)
 
     def refund(self, units: int) -> None:
         """Give ``units`` back."""
-        self.left = min(self.left + units, self._burst)
+        self._left = min(self._left + units, self._burst)
+        if self._shared is not None:
+            self._shared.refund(units)
 
 
 @dataclass(slots=True)

@@ -38,6 +38,9 @@ class GrpcLimits:
     """Flood units that a connection can spend at once on frames without effect, such as pings (`frames.COSTS`)."""
     flood_units_per_s: float = 100.0
     """Flood units that are restored per second."""
+    flood_connections: int = 10
+    """A peer has the flood units of so many connections, for all that it has opened and will open. Without any left,
+    its connections are closed, and new ones refused before TLS until some are restored."""
     handshake_timeout_s: float = 10.0
     """Time for the TLS handshake."""
     header_timeout_s: float = 10.0

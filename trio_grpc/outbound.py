@@ -35,14 +35,16 @@ _KEEPALIVE_PING = b"keep-ali"
 class Outbound:
     """What the server sends on one connection, and the calls that it has. `Protocol` adds what it receives."""
 
-    def __init__(self, limits: GrpcLimits, now: float) -> None:
+    def __init__(self, limits: GrpcLimits, now: float, of_peer: FloodBudget | None = None, opening: int = 0) -> None:
+        """``opening``: the flood units that the first message restores, because something is achieved."""
         self._limits = limits
         self._now = now
         self._streams: dict[int, Stream] = {}
         self._waiting: dict[int, Stream] = {}  # those that have more to pass on to the library
         self.watch = FrameWatch(limits.max_header_list_bytes + _BLOCK_SLACK_BYTES)
         """The driver asks it where a turn ends, and whether a frame has begun."""
-        self._flood = FloodBudget(limits.max_flood_units, limits.flood_units_per_s, now)
+        self._flood = FloodBudget(limits.max_flood_units, limits.flood_units_per_s, now, of_peer)
+        self._opening_units = opening
         self._progress_at = now
         self._session = Session(self, limits)
         self._output = bytearray(self._session.first_frames)
@@ -152,7 +154,8 @@ class Outbound:
             stream.sent_of_first = stream.passed_of_first = 0
             stream.let_go(size + MESSAGE_OVERHEAD_BYTES)
         if is_whole or count >= MIN_WINDOW_BYTES:
-            self._flood.refund(-COSTS.SENT.flood)
+            self._flood.refund(self._opening_units - COSTS.SENT.flood)
+            self._opening_units = 0
         elif count < USEFUL_BYTES:
             self._charge(COSTS.SENT_LITTLE.flood)  # the client lets it out by a few bytes
         if stream.pending and stream.sent_of_first == stream.passed_of_first:

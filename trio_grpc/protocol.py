@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from itertools import chain
 
-from trio_grpc.frames import COSTS, USEFUL_BYTES, Seen
+from trio_grpc.frames import COSTS, USEFUL_BYTES, FloodBudget, Seen
 from trio_grpc.http2 import STREAMS_BEFORE_SETTINGS, ErrorCode
 from trio_grpc.lifecycle import Happening
 from trio_grpc.limits import GrpcLimits
@@ -37,9 +37,15 @@ class Protocol(Outbound):
     """The server's side of one connection."""
 
     def __init__(
-        self, limits: GrpcLimits, account: Account, max_message_bytes: Callable[[str], int], now: float
+        self,
+        limits: GrpcLimits,
+        account: Account,
+        max_message_bytes: Callable[[str], int],
+        now: float,
+        of_peer: FloodBudget | None = None,
+        opening: int = 0,
     ) -> None:
-        super().__init__(limits, now)
+        super().__init__(limits, now, of_peer, opening)
         self._account = account
         self._max_message_bytes = max_message_bytes  # of a method's requests, by its path
         self._begun: set[int] = set()  # calls that this piece has begun

@@ -18,22 +18,27 @@ import trio
 
 from trio_grpc.connection import ServerConnection
 from trio_grpc.context import CallContext, Peer
+from trio_grpc.floods import PeerFloods
+from trio_grpc.frames import COSTS, FloodBudget
 from trio_grpc.health import HealthService
 from trio_grpc.hooks import Hooks
 from trio_grpc.lifecycle import calls_end_of_drain
 from trio_grpc.limits import GrpcLimits
-from trio_grpc.net import Account, Bound, Networks, PeerLimiter, ResourceKind, account_name
+from trio_grpc.net import Account, Bound, Networks, PeerLimiter, ResourceKind, account_name, is_in
 from trio_grpc.reflection import reflection_services
 from trio_grpc.running import Method, ServerContext, methods_of
 from trio_grpc.service import Service
 
 _MAX_TICK_S = 1.0
 _ACCEPTED_AT_ONCE = 16  # then others get their turn
+_REFUSED_AT_ONCE = 64  # at about 25 µs, and then a pause: at most 16 % of a core
+_REFUSED_PAUSE_S = 0.01  # new connections of others wait for so long during a flood
 _ACCEPT_PAUSE_S = 1.0  # after an error, such as no descriptor left: the next attempt would meet it as well
 _SAME_OUTAGE_S = 10.0  # a later error of this kind is reported again
 _SMALL_MESSAGE_BYTES = 4096  # what requests of health and reflection may have
 _BACKLOG = 4096  # the kernel lowers it to its own limit
 _UCRED = struct.Struct("=iII")  # process, user, group: unix(7), SO_PEERCRED
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, with a timeout of 0
 _STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answered however many only watch
 
 
@@ -95,10 +100,12 @@ class GrpcServer:
                 ResourceKind.BUFFERED_BYTES: Bound(limits.max_buffered_bytes, per_account=buffered_by_one),
             }
         )
+        self._floods = PeerFloods(limits)
         self._connections: dict[Account, ServerConnection] = {}
         self._ssl_context: Callable[[], ssl.SSLContext] | None = None  # of `serve`
         self._accepting = trio.CancelScope()
         self._accept_failed_at = -math.inf
+        self._pause_s = 0.0  # of the listeners
         self._drains_until: float | None = None
         self._ends = trio.lowlevel.ParkingLot()  # who waits for the end of a connection
 
@@ -184,20 +191,26 @@ class GrpcServer:
     # -- Connections
 
     async def _listen(self, listener: trio.socket.SocketType) -> None:
-        reactor, failed = self._shared.reactor, trio.lowlevel.ParkingLot()
+        reactor, paused = self._shared.reactor, trio.lowlevel.ParkingLot()
         with listener, socket.fromfd(listener.fileno(), listener.family, listener.type) as plain:
             try:
                 while True:
-                    reactor.watch(plain.fileno(), partial(self._accept, plain, failed))
-                    await failed.park()
-                    await trio.sleep(_ACCEPT_PAUSE_S)
+                    reactor.watch(plain.fileno(), partial(self._accept, plain, paused))
+                    await paused.park()
+                    await trio.sleep(self._pause_s)
             finally:
                 reactor.forget(plain.fileno())
 
-    def _accept(self, listener: socket.socket, failed: trio.lowlevel.ParkingLot, _events: int) -> None:
+    def _accept(self, listener: socket.socket, paused: trio.lowlevel.ParkingLot, _events: int) -> None:
+        accepted = refused = 0
+        self._pause_s = 0.0
         try:
-            for _ in range(_ACCEPTED_AT_ONCE):
-                self._accepted(*listener.accept())
+            while accepted < _ACCEPTED_AT_ONCE and refused < _REFUSED_AT_ONCE:
+                if self._accepted(*listener.accept()):
+                    accepted += 1
+                else:
+                    refused += 1
+                    self._pause_s = _REFUSED_PAUSE_S
         except (BlockingIOError, ConnectionAbortedError):
             pass
         except OSError as error:
@@ -205,16 +218,32 @@ class GrpcServer:
             if now - self._accept_failed_at >= _SAME_OUTAGE_S:
                 self._shared.hooks.report("accept", error)
             self._accept_failed_at = now
+            self._pause_s = _ACCEPT_PAUSE_S
+        if self._pause_s:
             self._shared.reactor.forget(listener.fileno())
-            failed.unpark()
+            paused.unpark()
 
-    def _accepted(self, plain: socket.socket, address: Any) -> None:
+    def _accepted(self, plain: socket.socket, address: Any) -> bool:
+        """Serve a connection. Return False if it was refused, because its peer has no flood units left."""
+        proxies = self._shared.limits.proxies
+        peer, limited_as = _peer_of(plain, address, proxies)
+        is_proxy = plain.family != socket.AF_UNIX and is_in(address[0], proxies)
+        spent = (COSTS.CONNECTION if self._ssl_context is None else COSTS.TLS_CONNECTION).flood
+        of_peer = self._floods.admit(limited_as, spent, trio.current_time(), is_proxy=is_proxy)
+        if of_peer is None:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)  # a reset, which keeps nothing of it
+            plain.close()
+            return False
+        self._connected(plain, peer, self._limiter.account(limited_as), of_peer, spent + COSTS.START.flood)
+        return True
+
+    def _connected(
+        self, plain: socket.socket, peer: Peer, account: Account, of_peer: FloodBudget, opening: int
+    ) -> None:
         if self._limiter.is_scarce(ResourceKind.CONNECTIONS) and self._drains_until is None:
             idle = [connection for connection in self._connections.values() if connection.idle_since < math.inf]
             if idle:
                 min(idle, key=lambda connection: connection.idle_since).retire()
-        peer, limited_as = _peer_of(plain, address, self._shared.limits.proxies)
-        account = self._limiter.account(limited_as)
         plain.setblocking(False)
         try:
             if self._drains_until is not None or not account.take(connections=1):
@@ -227,7 +256,7 @@ class GrpcServer:
                 except OSError:  # the client has left
                     self._ended(account, plain)
                     return
-            self._connections[account] = ServerConnection(self._shared, plain, peer, account)
+            self._connections[account] = ServerConnection(self._shared, plain, peer, account, of_peer, opening)
         except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
             self._shared.hooks.report("connection", error)
             self._ended(account, plain)

@@ -1,6 +1,6 @@
 """A server of nothing but Echo's Say: what the transport itself costs.
 
-usage: echo.py ours|grpcio      prints its address when it serves; ends with its standard input
+usage: echo.py ours|grpcio [FLOOD_CONNECTIONS]      prints its address when it serves; ends with its standard input
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import trio
 from tests.interop.methods import SERVICE
 from tests.interop.wire import echo_pb2 as wire
 from tests.interop.wire.echo_grpc import EchoServicer
-from trio_grpc import CallContext, GrpcServer
+from trio_grpc import CallContext, GrpcLimits, GrpcServer
 
 
 class Echo(EchoServicer):
@@ -27,9 +27,10 @@ class Echo(EchoServicer):
 
 async def serve_ours() -> None:
     """On the transport of this project."""
+    limits = GrpcLimits(flood_connections=int(sys.argv[2])) if sys.argv[2:] else GrpcLimits()
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(GrpcServer([Echo().service]).serve, listeners)
+        nursery.start_soon(GrpcServer([Echo().service], limits=limits).serve, listeners)
         print(f"127.0.0.1:{listeners[0].socket.getsockname()[1]}", flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         nursery.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -29,6 +30,7 @@ _REST = 2.0  # an attacker rests for so many times as long as its connection too
 _SETTLE_S = 15.0  # for the server to let go of what was left open: its own limits are 5 s and less
 _MAX_GROWTH_BYTES = 32 << 20
 _WARM_UP_INPUTS = 200  # what is allocated once is allocated by then
+_ADDRESS = itertools.count(1)
 _MAX_RATIO = 2.0  # of the good client's p99 with its server attacked to that with the decoy attacked
 
 
@@ -189,7 +191,10 @@ async def _attacker(victim: Victim, connection: Connection, chance: random.Rando
 
 
 async def _one_connection(port: int, pieces: list[bytes], reads: bool) -> None:
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream, trio.open_nursery() as nursery:
+    # From one address after another, because the flood budget of one would soon keep all later attacks out.
+    address = f"127.1.{next(_ADDRESS) % 250}.1"
+    stream = await trio.open_tcp_stream("127.0.0.1", port, local_address=address)
+    async with stream, trio.open_nursery() as nursery:
         if reads:
             nursery.start_soon(_read_all, stream)
         for piece in pieces:

@@ -13,6 +13,7 @@ from mediascrub.files import scrub_file
 from mediascrub.formats import Format, MediaKind
 from mediascrub.movie import POSTER_S, MoviePlan
 from mediascrub.picture import Chromaticities, CodePoints, Colour, IccProfile, Peek, Picture
+from mediascrub.provenance import Provenance, labelled, read_provenance
 from mediascrub.ranges import Patch, Range
 from mediascrub.readers import PEEK_BYTES, peek, plan_movie, read_picture
 from mediascrub.sniffing import HEAD_BYTES, Sniffed, sniff
@@ -36,15 +37,18 @@ __all__ = [
     "Peek",
     "Picture",
     "PictureBounds",
+    "Provenance",
     "Range",
     "ScrubCode",
     "ScrubError",
     "Sniffed",
     "SparseFile",
     "VideoBounds",
+    "labelled",
     "peek",
     "plan_movie",
     "read_picture",
+    "read_provenance",
     "scrub_file",
     "sniff",
 ]

@@ -1,4 +1,4 @@
-"""Content credentials: where a file has its C2PA manifest. Nothing in the manifest is read.
+"""Content credentials: where a file has its C2PA manifest. `provenance` reads what it says.
 
 The manifests of a file are one superbox of JUMBF (ISO/IEC 19566-5) of the type ``c2pa``. C2PA 2.2, annex A, says where
 each format has it: APP11 segments of a JPEG, a chunk of a PNG, WebP or WAVE, an extension of a GIF, a ``uuid`` box of

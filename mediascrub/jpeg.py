@@ -40,6 +40,7 @@ _DNL_BYTES = 2
 # resynchronises). Outside of a scan it is skipped, as decoders do.
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
+XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 _JFIF, _JFIF_BYTES = b"JFIF\x00", 14
 _ADOBE, _ADOBE_BYTES = b"Adobe", 12
 ICC_PREFIX, _ICC_HEADER_BYTES = b"ICC_PROFILE\x00", 14
@@ -68,6 +69,7 @@ class _Kept:
     exif: ExifFacts | None = None
     icc_chunks: list[memoryview] = field(default_factory=list)
     jumbf: list[Segment] = field(default_factory=list)
+    xmp: bytes | memoryview = b""
     picture: bytearray = field(default_factory=bytearray)
     frame: Segment | None = None
     scans: int = 0
@@ -155,6 +157,7 @@ def _picture(kept: _Kept, frame: Segment, view: memoryview) -> Picture:
         whole=whole,
         reduction=8,
         ycbcr=_is_ycbcr(frame.payload, kept),
+        xmp=kept.xmp,
         credentials=_credentials(kept.jumbf, original, view),
     )
 
@@ -204,6 +207,8 @@ def _keep(segment: Segment, kept: _Kept) -> None:
         kept.adobe = bytes(payload[:_ADOBE_BYTES])
     elif marker == _APP1 and payload[:6] == EXIF_PREFIX and kept.exif is None:
         kept.exif = read_exif(payload)
+    elif marker == _APP1 and payload[: len(XMP_PREFIX)] == XMP_PREFIX and not kept.xmp:
+        kept.xmp = payload[len(XMP_PREFIX) :]
     elif marker == APP2 and payload[:12] == ICC_PREFIX and len(kept.icc_chunks) < _MAX_ICC_CHUNKS:
         kept.icc_chunks.append(payload)
     elif marker == APP11 and payload[:2] == _JUMBF and len(kept.jumbf) < _MAX_JUMBF_PARTS:

@@ -18,6 +18,7 @@ from mediascrub.bounds import VideoBounds
 from mediascrub.coded_data import Coding
 from mediascrub.credentials import Credentials
 from mediascrub.formats import Format
+from mediascrub.provenance import NOTHING_SAID, Provenance
 from mediascrub.ranges import Patch, Range, enclosing, joined_patches, merged
 from mediascrub.sparse import SparseFile
 
@@ -39,6 +40,7 @@ class MoviePlan:
     poster_ranges: tuple[Range, ...]  # what must be present for that; sorted, and they do not touch
     patches: tuple[Patch, ...]  # sorted; they do not touch, keep the length, and can be applied repeatedly
     credentials: Credentials | None = None  # of the file; the patches remove them
+    provenance: Provenance = NOTHING_SAID
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ original again changes nothing, and gives the same facts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mediascrub.bounds import PictureBounds
@@ -81,6 +81,7 @@ class Picture(Peek):
     ycbcr: bool = False  # the picture is certainly coded as luma and chroma, without opacity
     reduction: int = 1  # the factor by which a decoder can shrink each side
     credentials: Credentials | None = None  # of the file that was read; the original has none
+    xmp: bytes | memoryview = field(default=b"", compare=False, repr=False)  # first packet of the file that was read
     original: bytes  # the scrubbed file, which is served
     still: bytes  # the file for the decoder: the original, or a file of its first frame
 

@@ -29,6 +29,7 @@ from mediascrub.picture import (
 from mediascrub.ranges import Range
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_XMP = b"XML:com.adobe.xmp\x00\x00"  # the keyword, and that the text is not compressed
 CHUNK_OVERHEAD = 12  # length, type and CRC
 _PALETTE_COLOUR_TYPE = 3
 _PROFILE_NAME = b"icc\x00"
@@ -72,10 +73,13 @@ def read(view: memoryview) -> Picture:
     pixels: list[memoryview] = []
     exif: ExifFacts | None = None
     manifest: Chunk | None = None
+    xmp: bytes | memoryview = b""
     delays_s: list[float] = []
     for _, chunk in zip(bounded_parts(), series, strict=False):
         if chunk.kind == b"eXIf" and exif is None:  # it can also follow the picture; only the orientation counts
             exif = ExifFacts(read_exif(chunk.payload).orientation)
+        elif chunk.kind == b"iTXt" and not xmp and chunk.payload[: len(_XMP)] == _XMP:
+            xmp = chunk.payload[len(_XMP) :]
         elif chunk.kind == b"caBX" and manifest is None:
             manifest = chunk
         is_stray = not first.get(b"acTL") if chunk.kind in _OF_ANIMATIONS else bool(chunk.kind == b"acTL" and pixels)
@@ -110,6 +114,7 @@ def read(view: memoryview) -> Picture:
         original=original,
         # All pixels go into one chunk, because each chunk takes the decoder time.
         still=b"".join((SIGNATURE, header.whole, *decoded_by, *_parts_of(b"IDAT", *pixels), make_chunk(b"IEND"))),
+        xmp=xmp,
         credentials=find_credentials(view, parts, place, lambda rest: rest == original),
     )
 

@@ -54,9 +54,10 @@ def read(view: memoryview) -> Picture:
         raise corrupt("no bitstream header")
     delays_s: list[float] = []
     manifests: list[Range] = []
+    xmp: list[memoryview] = []
     profile, orientation, kept = b"", 1, b""
     if bytes(view[12:16]) == b"VP8X":
-        profile, orientation, picture, kept = _extended(view[12:end], delays_s, manifests)
+        profile, orientation, picture, kept = _extended(view[12:end], delays_s, manifests, xmp)
     else:  # the file is its first chunk; decoders read no further
         series = chunks(view[12:end])
         kind, _, payload = next(series, (b"", 0, view[:0]))
@@ -81,6 +82,7 @@ def read(view: memoryview) -> Picture:
         still=original,
         whole=facts.whole,
         ycbcr=picture.startswith(b"VP8 "),  # an animation begins with ANMF, opacity with ALPH
+        xmp=xmp[0] if xmp else b"",
         # The length in the header counts the manifest as well.
         credentials=find_credentials(view, manifest, carrier, lambda rest: rest[8:] == original[8:]),
     )
@@ -103,10 +105,12 @@ def chunks(body: memoryview) -> Iterator[tuple[bytes, int, memoryview]]:
         offset += length + length % 2
 
 
-def _extended(body: memoryview, delays_s: list[float], manifests: list[Range]) -> tuple[bytes, int, bytes, bytes]:
+def _extended(
+    body: memoryview, delays_s: list[float], manifests: list[Range], xmp: list[memoryview]
+) -> tuple[bytes, int, bytes, bytes]:
     """Return the profile, the orientation, the chunks of the picture itself, and all chunks that stay.
 
-    Append the delays of frames, and where manifests are.
+    Append the delays of frames, where manifests are, and packets of XMP.
     """
     features = bytearray()
     profile: bytes | None = None
@@ -127,6 +131,8 @@ def _extended(body: memoryview, delays_s: list[float], manifests: list[Range]) -
             has_image = kind in _IMAGES
         elif kind == b"ANIM" and len(payload) >= _ANIMATION_BYTES:
             picture += _chunk(kind, payload[:_ANIMATION_BYTES])
+        elif kind == b"XMP " and not xmp:
+            xmp.append(payload)
         elif kind == _C2PA and not manifests:
             manifests.append(Range(offset, len(payload)))
     if len(features) < _FEATURES_BYTES or not picture:

@@ -67,6 +67,8 @@ def _answer(
     except MemoryError:
         return b'{"limit": "out of memory"}'
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return b'{"limit": "out of memory"}'
         if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
             return json.dumps({"killed": str(error)}).encode()
         known = error if translate is None or isinstance(error, SandboxError) else translate(error)

@@ -58,6 +58,8 @@ def describe(status: wire.MediaStatus, base_url: str) -> dict[str, Any]:
         "animated": status.animated,
         "blurhash": status.blurhash,
         "has_credentials": status.has_credentials,
+        "digital_source_type": status.digital_source_type,
+        "claim_generator": status.claim_generator,
         "waveform": status.waveform.hex(),
     }
     if status.state == wire.MediaStatus.READY:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
+from urllib.parse import quote, unquote
 
 from avion_media.common.formats import MediaFormat
 from mediathumbs import WEBP_SUFFIX, ThumbnailSize
@@ -28,6 +29,8 @@ NO_OWNER: Final = "~"
 _OWNER: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 CREDENTIALS_METADATA: Final = "credentials"
 _KEEP, _DROP = "keep", "drop"
+SOURCE_TYPE_METADATA: Final = "source-type"
+GENERATOR_METADATA: Final = "claim-generator"
 MANIFEST_TYPE: Final = "application/c2pa"
 MAX_MANIFEST_BYTES: Final = 1 << 20
 """Maximum size of a manifest that is kept beside its file."""
@@ -50,7 +53,8 @@ class MediaFacts:
     ``duration_s`` is 0.0 for stills. ``sha256`` is the hash of the scrubbed original, in hex; it is empty for large
     videos, of which only some ranges are read. ``thumbnails`` lists the sizes that were made, which can differ from the
     present configuration; sizes that were also made as WebP are listed again with ``.webp``. It is empty for originals
-    of an earlier version, which did not record it. ``credentials`` are those of the file before the scrub. Audio has no
+    of an earlier version, which did not record it. ``credentials`` are those of the file before the scrub,
+    which also said ``digital_source_type`` and ``claim_generator`` (`Provenance`, unverified). Audio has no
     pixels and no BlurHash; ``waveform`` has the peaks of `WAVEFORM_SPANS` equal parts, 255 for full scale. ``owner`` is
     the account that the upload named, ``host`` the host of the URL of a remote file, and ``kind`` that of the request:
     these three are not of the content.
@@ -66,6 +70,8 @@ class MediaFacts:
     duration_s: float = 0.0
     thumbnails: tuple[str, ...] = ()
     credentials: CredentialsState = CredentialsState.NONE
+    digital_source_type: str = ""
+    claim_generator: str = ""
     waveform: bytes = b""
     owner: str = ""
     host: str = ""
@@ -91,6 +97,10 @@ class MediaFacts:
             metadata["thumbnails"] = ",".join(self.thumbnails)
         if self.credentials:
             metadata[CREDENTIALS_METADATA] = str(self.credentials)
+        if self.digital_source_type:
+            metadata[SOURCE_TYPE_METADATA] = self.digital_source_type
+        if self.claim_generator:  # in percent-encoded UTF-8, because headers are ASCII and lose double blanks
+            metadata[GENERATOR_METADATA] = quote(self.claim_generator, safe="")
         if self.waveform:
             metadata["waveform"] = self.waveform.hex()
         if self.owner:
@@ -103,6 +113,11 @@ class MediaFacts:
         """Return whether both are of the same content. Thumbnail sizes may differ, because they are configured."""
         one, another = (replace(each, thumbnails=(), owner="", host="", kind="") for each in (self, other))
         return one == another
+
+
+def readable(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata of an original with the texts that headers cannot have as they are."""
+    return {name: unquote(value) if name == GENERATOR_METADATA else value for name, value in metadata.items()}
 
 
 FULL_SIZE = ThumbnailSize("full", 4096)

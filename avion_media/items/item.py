@@ -446,6 +446,8 @@ def _details(facts: MediaFacts, any_id: AnyId, thumbnails: Mapping[str, str]) ->
         "height": facts.height,
         "duration": facts.duration_s,
     }
+    said = {"digital_source_type": facts.digital_source_type, "claim_generator": facts.claim_generator}
+    details |= {name: text for name, text in said.items() if text}
     if any_id.is_private:
         return details | {"visibility": "private"}
     owner = {"owner": facts.owner} if facts.owner else {}

@@ -17,6 +17,7 @@ from avion_media.common.media import MAX_MANIFEST_BYTES, CredentialsState
 from avion_media.media.plans import plan_from_json
 from mediascrub import Bounds, Credentials, Format, MoviePlan, PictureBounds, Range, VideoBounds
 from mediascrub.credentials import is_manifest
+from mediascrub.provenance import is_generator, is_source_type
 from mediathumbs import MAX_THUMBNAIL_BYTES, WAVEFORM_SPANS, WEBP_SUFFIX, is_blurhash
 
 POSTER_SCAN_S = 10.0  # the part of a video that is searched for a frame that is not blank
@@ -36,6 +37,8 @@ def checked_picture(found: dict[str, Any], scrubbed_fd: int, bounds: PictureBoun
         scrubbed_bytes=lambda value: _is_count(value) and value == size_bytes,
         sha256=lambda value: isinstance(value, str) and _SHA256.fullmatch(value) is not None,
         credentials=lambda value: isinstance(value, str) and value in set(CredentialsState),
+        digital_source_type=lambda value: value == "" or is_source_type(value),
+        claim_generator=is_generator,
     )
 
 
@@ -134,6 +137,8 @@ def _is_sound(plan: MoviePlan, fmt: Format, size_bytes: int, max_duration_s: flo
         and _lie_within(patches, size_bytes)
         and all(offset + length <= following for (offset, length), (following, _) in pairwise(patches))
         and all(len(each.data) in (0, each.length) for each in plan.patches)
+        and (plan.provenance.digital_source_type == "" or is_source_type(plan.provenance.digital_source_type))
+        and is_generator(plan.provenance.claim_generator)
         and (plan.credentials is None or _are_sound(plan.credentials, size_bytes))
     )
 

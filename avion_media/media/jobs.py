@@ -8,14 +8,25 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from avion_media.backends.files import write_at
 from avion_media.common.errors import Reason, Rejected
 from avion_media.common.media import CredentialsState
 from avion_media.media.scrubber import read_manifest, state_of
-from mediascrub import Format, Picture, PictureBounds, Range, ScrubCode, ScrubError, VideoBounds, read_picture
+from mediascrub import (
+    Format,
+    Picture,
+    PictureBounds,
+    Range,
+    ScrubCode,
+    ScrubError,
+    VideoBounds,
+    labelled,
+    read_picture,
+    read_provenance,
+)
 from mediathumbs import (
     Thumbnails,
     ThumbnailSize,
@@ -58,9 +69,13 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     if credentials is not None and picture is not as_it_is:
         credentials = replace(credentials, alone=False)  # the end that was missing is a change as well
     state = state_of(credentials, keep=arguments["keep_credentials"])
+    manifest = read_manifest(source, credentials.manifest) if credentials is not None else b""
+    provenance = read_provenance(manifest, bytes(picture.xmp))
     original = view if state is CredentialsState.IN_FILE else picture.original
-    if credentials is not None and state is CredentialsState.BESIDE_FILE:
-        write_at(manifest_file, read_manifest(source, credentials.manifest), 0)
+    if arguments["keep_credentials"] and provenance.digital_source_type and original is picture.original:
+        original = labelled(picture, provenance.digital_source_type)
+    if state is CredentialsState.BESIDE_FILE:
+        write_at(manifest_file, manifest, 0)
     write_at(original_file, original, 0)
     write_thumbnails(thumbnails, options["sizes"], thumbnail_files)
     width, height = picture.displayed_size
@@ -73,6 +88,7 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         "scrubbed_bytes": len(original),
         "sha256": hashlib.sha256(original).hexdigest(),
         "credentials": state.value,
+        **asdict(provenance),
     }
 
 

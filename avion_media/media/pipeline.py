@@ -90,6 +90,8 @@ class Processed:
     waveform: bytes = b""  # of sound
     patches: tuple[Patch, ...] = ()  # of a video: what is changed in the source, in place; in its local file they are
     credentials: CredentialsState = CredentialsState.NONE
+    digital_source_type: str = ""  # as the file says, unverified
+    claim_generator: str = ""
     manifest: bytes = b""  # the content credentials to keep beside the original
 
 
@@ -163,7 +165,8 @@ class MediaPipeline:
     ) -> Processed:
         outputs = {name: files.enter_context(open_spool()) for name in thumbnail_names(self._thumbnails.sizes)}
         done: Sequence[Patch] = ()
-        credentials = plan.credentials  # the patches of this plan may remove them
+        credentials = plan.credentials  # the patches of this plan may remove them, also what they say
+        provenance = plan.provenance
         kept = credentials.carriers if credentials and keep_credentials else ()
         plan, sha256 = await self._patched(source, plan, done, kept)
         found = await self._poster(source, plan, outputs)
@@ -180,7 +183,7 @@ class MediaPipeline:
         # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
         shown = {name: found[name] for name in ("width", "height", "blurhash")}
         facts = shown | {"animated": True, "duration_s": plan.duration_s, "thumbnails": read_thumbnails(outputs)}
-        made = Processed(fmt, **facts, sha256=sha256, patches=plan.patches)
+        made = Processed(fmt, **facts, **asdict(provenance), sha256=sha256, patches=plan.patches)
         return await self._with_credentials(made, source, credentials, kept, keep_credentials)
 
     async def _audio(
@@ -199,6 +202,7 @@ class MediaPipeline:
             output_bytes=MAX_THUMBNAIL_BYTES,
         )
         facts = checked_sound(found, max_duration_s) | {"thumbnails": read_thumbnails(outputs)}
+        facts |= asdict(plan.provenance)
         made = Processed(fmt, width=0, height=0, blurhash="", **facts, sha256=sha256, patches=plan.patches)
         return await self._with_credentials(made, source, credentials, kept, keep_credentials)
 

@@ -8,7 +8,20 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from avion_media.backends.files import write_at
-from mediascrub import Credentials, Format, Missing, MoviePlan, Patch, Range, SparseFile, VideoBounds, plan_movie
+from avion_media.common.media import MAX_MANIFEST_BYTES
+from mediascrub import (
+    Credentials,
+    Format,
+    Missing,
+    MoviePlan,
+    Patch,
+    Provenance,
+    Range,
+    SparseFile,
+    VideoBounds,
+    plan_movie,
+    read_provenance,
+)
 from mediascrub.ranges import missing, pieces, within
 
 
@@ -27,6 +40,7 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     bounds = VideoBounds(**arguments["bounds"])
     try:
         plan = plan_movie(file, Format(arguments["format"]), poster_s=arguments["poster_s"], bounds=bounds)
+        plan = replace(plan, provenance=_provenance_of(plan, file))
     except Missing as lacking:
         return {"missing": lacking.ranges}
     if _json_bytes(plan) > arguments["max_plan_bytes"]:
@@ -39,6 +53,15 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     written = json.dumps(plan_to_json(plan)).encode()
     write_at(target, written, 0)
     return {"plan_bytes": len(written)}
+
+
+def _provenance_of(plan: MoviePlan, file: SparseFile) -> Provenance:
+    """Return what the manifest of a file says. Raises `Missing` if it is not here."""
+    credentials = plan.credentials
+    if credentials is None or credentials.size_bytes > MAX_MANIFEST_BYTES:
+        return Provenance()
+    parts = [file.read(part.offset, part.length) for part in credentials.manifest]
+    return read_provenance(b"".join(parts), b"")
 
 
 def outside(patches: Sequence[Patch], ranges: Sequence[Range]) -> Sequence[Patch]:
@@ -67,5 +90,11 @@ def plan_from_json(values: dict[str, Any]) -> MoviePlan:
     if (found := values["credentials"]) is not None:
         manifest, carriers = (tuple(Range(*each) for each in found[name]) for name in ("manifest", "carriers"))
         credentials = Credentials(manifest, carriers, alone=found["alone"] is True)
-    own = {"format": Format(values["format"]), "poster_ranges": ranges, "patches": patches, "credentials": credentials}
+    own: dict[str, Any] = {
+        "format": Format(values["format"]),
+        "poster_ranges": ranges,
+        "patches": patches,
+        "credentials": credentials,
+    }
+    own["provenance"] = Provenance(**values["provenance"])
     return MoviePlan(**values | own)

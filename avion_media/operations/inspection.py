@@ -22,7 +22,7 @@ from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import DespiteUnreadable
 from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, remote_id_for
-from avion_media.common.media import in_all_formats
+from avion_media.common.media import in_all_formats, readable
 from avion_media.common.records import UNREADABLE, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
@@ -223,7 +223,7 @@ def _status(status: Status) -> dict[str, Any]:
     return {
         "state": str(status.state),
         **({"reason": str(status.reason), "retryable": status.retryable} if status.reason else {}),
-        **(status.facts.to_metadata() if status.facts else {}),
+        **(readable(status.facts.to_metadata()) if status.facts else {}),
     }
 
 

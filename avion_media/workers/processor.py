@@ -131,6 +131,8 @@ def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
         duration_s=round(made.duration_s, 3),  # as `MediaFacts.to_metadata` keeps it
         thumbnails=tuple(made.thumbnails),
         credentials=made.credentials,
+        digital_source_type=made.digital_source_type,
+        claim_generator=made.claim_generator,
         waveform=made.waveform,
     )
 

@@ -13,6 +13,7 @@ import redis
 from avion_media.common.wire.avion import media_pb2 as wire
 from mediascrub import Format, scrub_file
 from mediascrub.tests.signed import sign, validate
+from mediascrub.tests.test_provenance import AI, FORMS, with_xmp
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import decode_id, events_of, keys_of
@@ -75,7 +76,7 @@ def test_a_file_without_other_private_data_is_served_as_it_was_signed(
 
 
 def test_the_manifest_of_a_file_with_other_private_data_is_served_beside_it(
-    service: Service, bucket: S3Bucket, signed: tuple[bytes, bytes]
+    service: Service, bucket: S3Bucket, redis_client: redis.Redis, signed: tuple[bytes, bytes]
 ) -> None:
     body, manifest = signed
     status = upload(service, body)
@@ -95,6 +96,29 @@ def test_the_manifest_of_a_file_with_other_private_data_is_served_beside_it(
     shown = service.run_cli("inspect", status.media_id, "--json").stdout
     assert '"beside_file"' in shown
     assert key_of_manifest(status.media_id) in shown
+    assert (status.digital_source_type, status.claim_generator[:4]) == ("digitalCapture", "test")
+    assert f'"claim-generator": "{status.claim_generator}"' in shown
+    assert b"digitalCapture" in served.content
+    (event,) = events_of(redis_client, status.media_id)
+    said = event["digital_source_type"], event["claim_generator"]
+    assert said == (status.digital_source_type, status.claim_generator)
+
+
+def test_a_label_in_xmp_is_reported_always_and_kept_on_request(
+    service: Service, redis_client: redis.Redis, data_directory: Path
+) -> None:
+    picture = with_xmp((data_directory / NAME).read_bytes(), Format.JPEG, FORMS["resource"].encode())
+    for wish in (wire.CONTENT_CREDENTIALS_KEEP, wire.CONTENT_CREDENTIALS_DROP):
+        status = upload(service, picture, wish)
+        assert (status.digital_source_type, status.claim_generator, status.has_credentials) == (AI, "", False)
+        kept = AI.encode() in service.get(f"/media/{status.media_id}").content
+        assert kept == (wish == wire.CONTENT_CREDENTIALS_KEEP)
+        (event,) = events_of(redis_client, status.media_id)
+        assert event["digital_source_type"] == AI
+        assert "claim_generator" not in event
+        redis_client.delete(f"media_status:{{{status.media_id[-2:]}}}{status.media_id}")  # the bucket says the same
+        again = service.call("GetMediaStatus", wire.GetMediaStatusRequest(media_id=status.media_id), wire.MediaStatus)
+        assert again == status
 
 
 def test_an_upload_can_ask_to_drop_credentials(service: Service, bucket: S3Bucket, signed: tuple[bytes, bytes]) -> None:

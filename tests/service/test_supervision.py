@@ -125,7 +125,10 @@ def test_a_file_that_fails_decoders_gets_two_of_them_and_ends(service: Service, 
     picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
     status = service.upload("cat.jpg", "image/jpeg", picture + FAILING)
     assert (status.state, status.reason) == (wire.MediaStatus.FAILED, "decoder_failed")
-    ends = [line for line in service.metrics().splitlines() if 'reason="decoder_failed"' in line]
-    ends = [line for line in ends if line.startswith("avion_task_outcomes")]
-    counted = {outcome: line.split()[-1] for line in ends for outcome in ("retried", "rejected") if outcome in line}
-    assert counted == {"retried": "1.0", "rejected": "1.0"}
+
+    def counted() -> dict[str, str]:
+        ends = [line for line in service.metrics().splitlines() if line.startswith("avion_task_outcomes")]
+        ends = [line for line in ends if 'reason="decoder_failed"' in line]
+        return {outcome: line.split()[-1] for line in ends for outcome in ("retried", "rejected") if outcome in line}
+
+    eventually(lambda: counted() == {"retried": "1.0", "rejected": "1.0"}, "two attempts")

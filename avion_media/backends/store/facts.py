@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from avion_media.common.formats import BY_NAME
 from avion_media.common.media import (
     CREDENTIALS_METADATA,
+    GENERATOR_METADATA,
     HOST_METADATA,
     KIND_METADATA,
+    SOURCE_TYPE_METADATA,
     CredentialsState,
     MediaFacts,
     owner_of,
@@ -22,6 +25,7 @@ _SIZE = "size_bytes"
 _FIELDS = (
     *("format", "width", "height", "blurhash", "animated", "duration", "sha256", "thumbnails"),
     *("credentials", "waveform", "owner", "host", "kind"),
+    *(SOURCE_TYPE_METADATA, GENERATOR_METADATA),
 )
 _KEY = "metadata of original/…, cached_remote/…"
 
@@ -49,6 +53,8 @@ def _parse(metadata: Mapping[str, str], _key: str) -> MediaFacts:
         duration_s=float(metadata.get("duration", "0")),
         thumbnails=parse_size_names(metadata.get("thumbnails", "")),
         credentials=CredentialsState(metadata.get(CREDENTIALS_METADATA, "")),
+        digital_source_type=metadata.get(SOURCE_TYPE_METADATA, ""),
+        claim_generator=unquote(metadata.get(GENERATOR_METADATA, "")),
         waveform=bytes.fromhex(metadata.get("waveform", "")),
         owner=owner_of(metadata),
         host=metadata.get(HOST_METADATA, ""),

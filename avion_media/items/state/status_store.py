@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
+from urllib.parse import quote, unquote
 
 from avion_media.backends.redis import Argument, Channels, Redis, load_script
 from avion_media.common import keys
@@ -27,7 +28,7 @@ _CHUNK = 500  # statuses that one script reads
 ANY_FAILURE = "*"
 READY_TTL_S = 3600.0  # the object store has it as well
 FAILED_TTL_S = 30 * 86_400.0  # only Redis has it
-_FACTS = 13  # fields of a status with facts
+_FACTS = 15  # fields of a status with facts
 
 
 def key_of(kind: str, media_id: str) -> str:
@@ -142,7 +143,8 @@ def _write(status: Status) -> str:
     numbers = f"{facts.size_bytes} {facts.width} {facts.height} {int(facts.animated)} {facts.duration_s:.3f}"
     names = ",".join(facts.thumbnails)
     shown = "" if tuple(status.thumbnails) == facts.thumbnails else ",".join(status.thumbnails)
-    more = f"{facts.credentials} {facts.waveform.hex()} {facts.owner}"
+    said = f"{facts.digital_source_type} {quote(facts.claim_generator, safe='')}"
+    more = f"{facts.credentials} {facts.waveform.hex()} {facts.owner} {said}"
     return f"{code} {facts.format.name} {numbers} {facts.blurhash} {sha256} {names} {shown} {more}"
 
 
@@ -166,7 +168,7 @@ def _read(written: str, key: str) -> Status:
     if not fields:
         return Status(media_id, state)
     name, size_bytes, width, height, animated, duration_s, blurhash, sha256, names, shown, *more = fields[:_FACTS]
-    credentials, waveform, owner = more
+    credentials, waveform, owner, source_type, generator = more
     facts = MediaFacts(
         BY_NAME[name],
         int(size_bytes),
@@ -178,6 +180,8 @@ def _read(written: str, key: str) -> Status:
         duration_s=float(duration_s),
         thumbnails=parse_size_names(names),
         credentials=CredentialsState(credentials),
+        digital_source_type=source_type,
+        claim_generator=unquote(generator),
         waveform=bytes.fromhex(waveform),
         owner=owner,
     )

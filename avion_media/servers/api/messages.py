@@ -47,6 +47,8 @@ def to_wire(status: Status) -> wire.MediaStatus:
         message.waveform = facts.waveform
         message.duration.FromMilliseconds(round(facts.duration_s * 1000))
         message.has_credentials = facts.credentials is not CredentialsState.NONE
+        message.digital_source_type = facts.digital_source_type
+        message.claim_generator = facts.claim_generator
         if facts.credentials is CredentialsState.BESIDE_FILE:
             message.credentials_path = keys.credentials_path(status.media_id)
     return message

@@ -10,6 +10,7 @@ from avion_media.backends.queue import detail_of, reason_of
 from avion_media.common import keys
 from avion_media.common.errors import Reason
 from avion_media.common.ids import AnyId, MediaId
+from avion_media.common.media import readable
 from avion_media.common.tasks import DELETE_QUEUE, State
 from avion_media.items.deletion.records import DeletionState
 from avion_media.items.item import Items
@@ -154,7 +155,7 @@ async def read_item(items: Items, any_id: AnyId, *, url_ttl_s: float) -> Item:
 def _stored_facts(known: Mapping[str, Any]) -> Mapping[str, str]:
     """Return the facts that stand at its original, also at one in quarantine."""
     found = (each.get("metadata", {}) for each in known["objects"])
-    return next((each for each in found if "type" in each), {})
+    return readable(next((each for each in found if "type" in each), {}))
 
 
 def _steps(known: Mapping[str, Any]) -> Iterator[Step]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from avion_media.backends.files import open_spool
 from avion_media.common.formats import (
@@ -30,9 +34,10 @@ from avion_media.media import pipeline as pipeline_module
 from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox import Sandbox, open_sandbox
 from avion_media.media.settings import SandboxConfig, ThumbnailsConfig, UploadConfig
-from mediascrub import Format, scrub_file
+from mediascrub import Format, labelled, read_picture, scrub_file
 from mediascrub.ranges import pieces
 from mediascrub.tests.signed import manifest_of, sign, validate, with_manifest
+from mediascrub.tests.test_provenance import AI, FORMS
 from mediascrub.tests.videos import ffmpeg
 from tests.unit.media.pieces import Pieces
 
@@ -93,7 +98,12 @@ async def test_credentials_stay_where_nothing_else_is_private_and_are_kept_besid
         assert (made.credentials, made.manifest) == (CredentialsState.BESIDE_FILE, manifest), name
         assert made.sha256 == sha256(published).hexdigest(), name
         dropped, without = await process(sandbox, signed, fmt, keep=False)
-        assert (dropped.credentials, dropped.manifest, without) == (CredentialsState.DROPPED, b"", published), name
+        assert (dropped.credentials, dropped.manifest) == (CredentialsState.DROPPED, b""), name
+        assert dropped.digital_source_type == made.digital_source_type == "digitalCapture", name
+        assert made.claim_generator.startswith("test"), name
+        keeps_the_label = fmt in (JPEG, PNG, WEBP)
+        assert (b"digitalCapture" in published, b"digitalCapture" in without) == (keeps_the_label, False), name
+        assert (published == without) is not keeps_the_label, name
         again, _ = await process(sandbox, published, fmt)
         assert again.credentials is CredentialsState.NONE, name
 
@@ -156,3 +166,36 @@ async def test_a_jpeg_that_lacks_its_end_is_changed_so_its_credentials_are_besid
     made, published = await process(sandbox, signed.removesuffix(b"\xff\xd9"), JPEG)
     assert (made.credentials, made.manifest) == (CredentialsState.BESIDE_FILE, manifest)
     assert published.endswith(b"\xff\xd9")
+
+
+@pytest.mark.parametrize(
+    ("fmt", "options"),
+    [
+        (JPEG, {"format": "JPEG"}),
+        (PNG, {"format": "PNG"}),
+        (WEBP, {"format": "WEBP"}),
+        (WEBP, {"format": "WEBP", "lossless": True}),
+    ],
+    ids=["jpeg", "png", "webp", "lossless webp"],
+)
+async def test_a_label_in_xmp_alone_is_kept_as_the_only_property(
+    sandbox: Sandbox, fmt: MediaFormat, options: dict[str, Any]
+) -> None:
+    xmp = FORMS["attribute"].replace("/>", ' xmp:CreatorTool="private"/>').encode()
+    picture = Image.effect_noise((64, 48), 60).convert("RGBA" if "lossless" in options else "RGB")
+    written = io.BytesIO()
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+    picture.save(written, xmp=xmp, pnginfo=info, **options)
+    for keep in (True, False):
+        made, published = await process(sandbox, written.getvalue(), fmt, keep=keep)
+        assert (made.digital_source_type, made.claim_generator) == (AI, "")
+        assert (made.credentials, made.sha256) == (CredentialsState.NONE, sha256(published).hexdigest())
+        assert (AI.encode() in published, b"private" in published) == (keep, False)
+        with Image.open(io.BytesIO(published)) as shown, Image.open(io.BytesIO(written.getvalue())) as uploaded:
+            assert shown.convert("RGBA").tobytes() == uploaded.convert("RGBA").tobytes()
+    picture.save(plain := io.BytesIO(), **options)
+    without = read_picture(memoryview(plain.getvalue()), Format(fmt.name))
+    with Image.open(io.BytesIO(labelled(without, AI))) as shown, Image.open(plain) as uploaded:
+        assert AI in str(shown.getxmp()) or AI in str(shown.info)
+        assert shown.convert("RGBA").tobytes() == uploaded.convert("RGBA").tobytes()

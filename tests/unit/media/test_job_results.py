@@ -37,6 +37,8 @@ TRUE = {
     "scrubbed_bytes": len(ORIGINAL),
     "sha256": "0f" * 32,
     "credentials": "",
+    "digital_source_type": "",
+    "claim_generator": "",
 }
 
 
@@ -152,6 +154,10 @@ SIDES: tuple[Any, ...] = (10**12, 65_501, 0, -1, 4.5, "40", None, True, [])
         *({"sha256": value} for value in ("", "0F" * 32, "0f" * 31, "0f" * 32 + "\n", "x" * 64, 5, None)),
         *({"credentials": value} for value in ("inside", "IN_FILE", "5", "\0")),
         {"credentials": []},
+        {"digital_source_type": None},
+        {"claim_generator": ["a"]},
+        *({"digital_source_type": value} for value in ("a b", "x" * 65, "é", "1a", "a\n")),
+        *({"claim_generator": value} for value in ("a\n", "\0", "é" * 128, "\u202e", "\ud800")),
         {"credentials": None},
     ],
     ids=str,

@@ -14,32 +14,13 @@ from avion_media.common import keys
 from avion_media.common.clock import utc_now
 from avion_media.common.ids import AnyId, parse_any_id
 from avion_media.operations import audit
+from avion_media.operations.archive import Pieces
 from avion_media.operations.operation import Facts, NoSuchTarget, Order
 from avion_media.process.runtime import Runtime
 
 MANIFEST: Final = "manifest.json"
 _CHUNK_BYTES: Final = 256 << 10
 _MAX_RECORD_BYTES: Final = 4 << 20
-
-
-class _Pieces:
-    """What the ZIP writer has written since the last `take`. It cannot be rewound, so lengths follow the contents."""
-
-    def __init__(self) -> None:
-        self._written = bytearray()
-
-    def write(self, data: bytes) -> int:
-        """Add bytes."""
-        self._written += data
-        return len(data)
-
-    def flush(self) -> None:
-        """Do nothing: `take` flushes."""
-
-    def take(self) -> bytes:
-        """Return the bytes, and forget them."""
-        taken, self._written = bytes(self._written), bytearray()
-        return taken
 
 
 async def collect(runtime: Runtime, order: Order, target: str) -> Facts:
@@ -73,8 +54,8 @@ async def collect(runtime: Runtime, order: Order, target: str) -> Facts:
 async def _write(
     store: ObjectStore, any_id: AnyId, files: Sequence[str], records: Mapping[str, bytes], made_by: str
 ) -> AsyncIterator[bytes]:
-    pieces, contents, now = _Pieces(), [], utc_now()
-    with zipfile.ZipFile(pieces, "w") as archive:  # type: ignore[call-overload]  # it needs no more than `_Pieces` has
+    pieces, contents, now = Pieces(), [], utc_now()
+    with zipfile.ZipFile(pieces, "w") as archive:  # type: ignore[call-overload]  # it needs no more than `Pieces` has
 
         def entry(name: str) -> zipfile.ZipInfo:
             return zipfile.ZipInfo(name, now.timetuple()[:6])

@@ -37,7 +37,7 @@ class AsgiServer(HttpServer):
             await super().serve(listeners)
 
     async def _handle(self, request: Request) -> Response:
-        call = _Call(self._app, request)
+        call = _Call(self._app, request, "http" if self.ssl_context is None else "https")
         self._calls.start_soon(call.run)
         try:
             return await call.response()
@@ -49,7 +49,8 @@ class AsgiServer(HttpServer):
 class _Call:
     """One request of the application, and the body of its response."""
 
-    def __init__(self, app: AsgiApp, request: Request) -> None:
+    def __init__(self, app: AsgiApp, request: Request, scheme: str) -> None:
+        self._scheme = scheme
         self.length_bytes: int | None = None
         self._app = app
         self._request = request
@@ -97,7 +98,7 @@ class _Call:
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
             "http_version": "1.1",
-            "scheme": "http",
+            "scheme": self._scheme,
             "method": request.method,
             "path": unquote(request.path),
             "raw_path": request.path.encode("ascii"),

@@ -22,7 +22,8 @@ _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f
 Relayed = Callable[[trio.SocketStream, float], Awaitable[int]]
 """A piece of a body that sends itself to the client, who has that many seconds for each 64 KiB on average.
 
-Returns the number of bytes. Raises trio.BrokenResourceError if the client leaves or is too slow.
+Returns the number of bytes. Raises trio.BrokenResourceError if the client leaves or is too slow. Over TLS it is not
+called: the body yields these bytes in its next windows.
 """
 _FORWARDED = re.compile(r"\[([^]]+)\](?::[0-9]+)?|([^:]+)(?::[0-9]+)?|(.+)")  # some proxies add the port
 _FRAMING = frozenset({b"transfer-encoding", b"content-length", b"host", b"expect"})
@@ -45,6 +46,8 @@ class HttpLimits:
     max_head_fields: int = 100
     max_body_bytes: int = 64 << 10
     """Maximum body of a request that can have one."""
+    handshake_timeout_s: float = 10.0
+    """For the TLS handshake."""
     head_timeout_s: float = 10.0
     """For a request's head, once it has begun."""
     body_timeout_s: float = 30.0

@@ -5,6 +5,7 @@ one window of a body, and 64 KiB that it sent ahead. Every wait for a client has
 
 | state   | waits for                                  | deadline                     | then         |
 |---------|--------------------------------------------|------------------------------|--------------|
+| –       | the TLS handshake, if there is TLS         | `handshake_timeout_s`        | close        |
 | IDLE    | the first byte of a request                | `keep_alive_s`               | close        |
 | HEAD    | the end of its head                        | `head_timeout_s` in total    | 408, close   |
 | BODY    | the end of its body, if the handler reads  | `body_timeout_s` in total    | 408, close   |
@@ -24,6 +25,7 @@ import math
 import os
 import select
 import socket
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -52,6 +54,7 @@ from trio_http1.messages import (
     send_steadily,
     target_of,
 )
+from trio_http1.tls import Tls
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -104,8 +107,9 @@ class Cut(Exception):
 class HttpConnection:
     """One client's connection. `run` serves it to its end, and closes only our side."""
 
-    def __init__(self, stream: trio.SocketStream, host: str, server: HttpServer) -> None:
+    def __init__(self, stream: trio.SocketStream, host: str, server: HttpServer, tls: Tls | None = None) -> None:
         self._stream = stream
+        self._tls = tls
         self._socket = stream.socket
         self._peer = peer_at(host)
         self._is_proxy = is_in(host, server.limits.proxies)
@@ -137,6 +141,8 @@ class HttpConnection:
     async def run(self) -> None:
         """Serve requests, one after another."""
         try:
+            if self._tls is not None and (early := self._tls.decrypted(b"")):  # it came with the end of the handshake
+                self._h11.receive_data(early)
             with self._serving:
                 while await self._serve_one():
                     pass  # a client may send many requests at once, so each write lets other tasks run
@@ -149,6 +155,8 @@ class HttpConnection:
             return
         finally:
             self._answered(HttpState.CLOSING)
+        if self._tls is not None:
+            await send_steadily(self._stream, [self._tls.ending()], self._limits.write_timeout_s)
         await linger(self._stream)
 
     async def _serve_one(self) -> bool:
@@ -203,6 +211,10 @@ class HttpConnection:
             data = os.read(self._fd, _READ_BYTES)
             if not data:
                 return h11.PAUSED
+            if self._tls is not None:
+                data = self._tls.decrypted(data)
+            if not data:
+                return h11.PAUSED if self._tls is not None and self._tls.is_ended else h11.NEED_DATA
             if self._state is HttpState.IDLE:
                 self._state = HttpState.HEAD
                 self._waiting.deadline = trio.current_time() + self._limits.head_timeout_s
@@ -243,16 +255,22 @@ class HttpConnection:
                 if isinstance(event, h11.Data):
                     body += event.data
                     continue
-                try:
-                    data = await self._socket.recv(_READ_BYTES)
-                except OSError:
-                    data = b""
-                if not data:
-                    raise Cut
-                self._h11.receive_data(data)
+                self._h11.receive_data(await self._received_of_body())
         if slow.cancelled_caught:
             raise RequestRefused(408)
         return bytes(body)
+
+    async def _received_of_body(self) -> bytes:
+        """Return more of what the client sends. Raises `Cut` if there is no more."""
+        with suppress(OSError):
+            while data := await self._socket.recv(_READ_BYTES):
+                if self._tls is not None:
+                    data = self._tls.decrypted(data)
+                if data:
+                    return data
+                if self._tls is not None and self._tls.is_ended:
+                    break
+        raise Cut
 
     def _has_whole_request(self) -> bool:
         """Return whether the request was received completely. Reads only what h11 already has."""
@@ -307,6 +325,8 @@ class HttpConnection:
         """
         async with aclosing(body.windows()) as windows:
             async for window in windows:
+                if callable(window) and self._tls is not None:
+                    continue  # it would send plain text
                 is_fast = callable(window) or len(window) >= _UNSENT_FAST_BYTES
                 unsent_bytes = _UNSENT_FAST_BYTES if is_fast else _UNSENT_BYTES
                 if unsent_bytes != self._unsent_bytes:
@@ -335,8 +355,10 @@ class HttpConnection:
         return self._h11.send_with_data_passthrough(event) or []
 
     async def _write(self, pieces: list[bytes]) -> None:
-        if pieces and not await send_steadily(self._stream, pieces, self._limits.write_timeout_s):
-            raise Cut
+        of_tls = None if self._tls is None else self._tls.encrypted(pieces)
+        for each in [pieces] if of_tls is None else ([piece] for piece in of_tls):
+            if each and not await send_steadily(self._stream, each, self._limits.write_timeout_s):
+                raise Cut
 
 
 @lru_cache(maxsize=1)
@@ -365,6 +387,8 @@ class HttpServer:
         )
         self._open: set[HttpConnection] = set()
         self._accepting = trio.CancelScope()
+        self.ssl_context: Callable[[], ssl.SSLContext] | None = None
+        """Gives the context for a new connection, which then must use TLS. Set it before `serve`."""
 
     @property
     def connections(self) -> int:
@@ -398,6 +422,22 @@ class HttpServer:
             while self.requests:
                 await self.answered.park()
 
+    async def _serve_client(self, stream: trio.SocketStream, host: str) -> None:
+        tls = None
+        if self.ssl_context is not None:
+            tls = Tls(self.ssl_context())
+            try:
+                with trio.fail_after(self.limits.handshake_timeout_s):
+                    await tls.shake_hands(stream)
+            except (OSError, trio.BrokenResourceError, trio.TooSlowError):
+                return  # the client has left, is too slow, or knows why by the alert
+        connection = HttpConnection(stream, host, self, tls)
+        self._open.add(connection)
+        try:
+            await connection.run()
+        finally:
+            self._open.discard(connection)
+
     async def _connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection. All of its errors end here."""
         if self._limiter.is_scarce(ResourceKind.CONNECTIONS):
@@ -412,12 +452,7 @@ class HttpServer:
         account = self._limiter.account(account_name(host, port, self.limits.proxies))
         try:
             if account.take(connections=1):
-                connection = HttpConnection(stream, host, self)
-                self._open.add(connection)
-                try:
-                    await connection.run()
-                finally:
-                    self._open.discard(connection)
+                await self._serve_client(stream, host)
         except Exception:  # noqa: BLE001 - an error of one client must not end the server
             _log.error("http.connection_failed", exc_info=True)
         finally:

@@ -182,6 +182,24 @@ def operator_headers(config: AdminConfig) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
+def admin_tls_context(config: AdminConfig) -> ssl.SSLContext:
+    """Return a context that trusts exactly the certificate of the admin port, which is a file of this machine.
+
+    So the name does not matter: commands connect to a loopback address, which is in few certificates. With a client CA
+    the command shows the same certificate.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(config.tls_cert)
+        if config.tls_client_ca:
+            context.load_cert_chain(config.tls_cert, config.tls_key or None)
+    except OSError as error:
+        raise UsageError(f"{PREFIX}ADMIN__TLS_CERT: cannot use {config.tls_cert}: {error.strerror or error}") from None
+    return context
+
+
 def _token(given: SecretStr, path: str, setting: str, min_length: int) -> str:
     if given or not path:
         return given.get_secret_value()

@@ -40,7 +40,7 @@ def _with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
 
 def origin_url(config: Config) -> str:
     """Return the address of the origin, as seen from this machine."""
-    return config.http.public_url or f"http://{reachable(config.http.bind)}"
+    return config.http.public_url or f"{config.http.scheme}://{reachable(config.http.bind)}"
 
 
 def describe(status: wire.MediaStatus, base_url: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import trio
 from avion_media.common.credentials import Person, fingerprint, read_tokens, token_name
 from avion_media.common.settings import PREFIX
 from avion_media.servers.api.callers import Callers, parse_callers
-from avion_media.servers.settings import AdminConfig, GrpcConfig, ServerSettings
+from avion_media.servers.settings import AdminConfig, GrpcConfig, ServerSettings, TlsSection
 from avion_media.workers.cdn import check_files
 from avion_media.workers.endpoints import Endpoint, parse_endpoints
 from avion_media.workers.settings import WebhooksConfig
@@ -104,19 +104,20 @@ def _version(path: str) -> tuple[int, int, int, int] | None:
 # -- The files
 
 
-def tls_context(config: GrpcConfig) -> ssl.SSLContext:
+def tls_context(config: TlsSection) -> ssl.SSLContext:
     """The server's side of TLS. With a client CA, clients must present a certificate; with ``any`` a token will do."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols(["h2" if isinstance(config, GrpcConfig) else "http/1.1"])
     context.load_cert_chain(config.tls_cert, config.tls_key or None)
     if config.tls_client_ca:
         context.load_verify_locations(config.tls_client_ca)
-        context.verify_mode = ssl.CERT_OPTIONAL if config.auth == "any" else ssl.CERT_REQUIRED
+        is_optional = isinstance(config, GrpcConfig) and config.auth == "any"
+        context.verify_mode = ssl.CERT_OPTIONAL if is_optional else ssl.CERT_REQUIRED
     return context
 
 
-def open_tls(config: GrpcConfig) -> ReloadingFiles[ssl.SSLContext] | None:
+def open_tls(config: TlsSection) -> ReloadingFiles[ssl.SSLContext] | None:
     """Return the context for new connections, or None without a certificate. Raises `OSError` for bad files."""
     if not config.tls_cert:
         return None
@@ -165,6 +166,9 @@ def _operator_tokens(config: AdminConfig) -> dict[bytes, Person]:
 def problems_with_files(config: ServerSettings, roles: frozenset[str]) -> list[str]:
     """Return what would keep the ports from opening, one line for each setting."""
     checks: list[tuple[str, Callable[[], object]]] = [("ADMIN__TOKEN_FILE", lambda: open_operators(config.admin))]
+    checks.append(("ADMIN__TLS_CERT", lambda: open_tls(config.admin)))
+    if "http" in roles:
+        checks.append(("HTTP__TLS_CERT", lambda: open_tls(config.http)))
     if "grpc" in roles:
         checks.append(("GRPC__TLS_CERT", lambda: open_tls(config.grpc)))
         checks.append(("GRPC__CALLERS_FILE", lambda: open_callers(config.grpc)))

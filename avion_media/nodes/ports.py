@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -30,7 +30,7 @@ from avion_media.servers.console import Console, Sessions, Uploads
 from avion_media.servers.files import ADMIN_CONNECTIONS
 from avion_media.servers.origin.app import SAFETY_HEADERS, Origin
 from avion_media.servers.refusals import RefusalLog
-from avion_media.servers.settings import GrpcConfig, ServerSettings
+from avion_media.servers.settings import GrpcConfig, ServerSettings, TlsSection
 from supervisors import Child
 from trio_grpc import CallContext, GrpcLimits, GrpcServer, HealthService, Hooks, RpcError
 from trio_http1 import AsgiServer, HttpLimits, HttpServer
@@ -81,6 +81,20 @@ async def serve_until_stopped(
         await trio.sleep_forever()
 
 
+@asynccontextmanager
+async def tls_of(server: HttpServer, config: TlsSection) -> AsyncIterator[None]:
+    """Let the server use TLS if it is configured, with the newest version of its files. Raises `OSError`."""
+    tls = open_tls(config)
+    if tls is None:
+        yield
+        return
+    server.ssl_context = lambda: tls.value
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(tls.watch)
+        yield
+        nursery.cancel_scope.cancel()
+
+
 async def origin(runtime: Runtime, child: Child[Address], *, config: ServerSettings) -> None:
     """Media and thumbnails for the CDN."""
     http = config.http
@@ -101,7 +115,8 @@ async def origin(runtime: Runtime, child: Child[Address], *, config: ServerSetti
     slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, http.max_connections))
     with slots, runtime.draining("origin", server.drain):
         listeners = await listen(child, http.bind, for_clients=runtime.lifecycle.accepting_connections)
-        await serve_until_stopped(child, listeners, server.serve)
+        async with tls_of(server, http):
+            await serve_until_stopped(child, listeners, server.serve)
 
 
 class ObservedCall(AbstractContextManager[None]):
@@ -220,8 +235,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
     """Up first, and answering through the whole drain."""
     operators = open_operators(config.admin)
     tokens = None if operators is None else lambda: operators.value
-    is_https = config.admin.public_url.startswith("https:")
-    sessions = Sessions(runtime.redis, tokens, secure=is_https)
+    sessions = Sessions(runtime.redis, tokens, secure=config.admin.is_https)
     gate = OperatorGate(
         tokens,
         local_only=config.admin.bind.is_loopback,
@@ -248,7 +262,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
     )
     server = AsgiServer(app, replace(_LIMITS, proxies=config.admin.trusted_proxies))
     listeners = await listen(child, config.admin.bind)
-    async with trio.open_nursery() as nursery:
+    async with tls_of(server, config.admin), trio.open_nursery() as nursery:
         if operators is not None:
             nursery.start_soon(operators.watch)
         nursery.start_soon(reviews.run)

@@ -21,13 +21,30 @@ from avion_media.common.settings import (
 from avion_media.workers.settings import WorkerSettings
 
 
-class GrpcConfig(Section):
-    """The gRPC port. A certificate enables TLS; a client CA makes the server request client certificates (mTLS)."""
+class TlsSection(Section):
+    """A port. A certificate enables TLS; a client CA makes the server request client certificates (mTLS)."""
 
-    bind: BindAddress = Field(Bind(host="127.0.0.1", port=50051), description="Address and port of gRPC")
     tls_cert: str = Field("", description="PEM file with the certificate chain; setting it enables TLS")
     tls_key: str = Field("", description="PEM file with the private key; empty: the key is in the certificate file")
     tls_client_ca: str = Field("", description="PEM file with the CA that client certificates must come from (mTLS)")
+
+    @field_validator("tls_key", "tls_client_ca")
+    @classmethod
+    def _has_certificate(cls, path: str, info: ValidationInfo) -> str:
+        if path and not info.data.get("tls_cert"):
+            raise ValueError("needs TLS_CERT of the same port")
+        return path
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of its URLs, if it speaks HTTP."""
+        return "https" if self.tls_cert else "http"
+
+
+class GrpcConfig(TlsSection):
+    """The gRPC port."""
+
+    bind: BindAddress = Field(Bind(host="127.0.0.1", port=50051), description="Address and port of gRPC")
     auth: Literal["", "off", "token", "mtls", "any"] = Field(
         "",
         description="How callers authenticate: `token`, `mtls`, `any` (either), or `off`;"
@@ -63,7 +80,7 @@ class GrpcConfig(Section):
         return self.auth in ("token", "mtls", "any")
 
 
-class HttpConfig(Section):
+class HttpConfig(TlsSection):
     """The origin."""
 
     bind: BindAddress = Field(Bind(host="127.0.0.1", port=8080), description="Address and port of the origin")
@@ -93,7 +110,7 @@ DEVELOPMENT = "development"
 """The environment whose parts may be killed without a warning."""
 
 
-class AdminConfig(Section):
+class AdminConfig(TlsSection):
     """The admin port, which must not be public. `/livez`, `/readyz` and `/metrics` are open; everything else needs an
     operator's token."""
 
@@ -163,6 +180,11 @@ class AdminConfig(Section):
     def authenticates(self) -> bool:
         """Whether operators must authenticate."""
         return self.has_tokens or bool(self.role_header)
+
+    @property
+    def is_https(self) -> bool:
+        """Whether browsers reach the console by https: at this port, or at the proxy in front."""
+        return bool(self.tls_cert) or self.public_url.startswith("https:")
 
     @property
     def has_tokens(self) -> bool:

@@ -222,6 +222,11 @@ def service_environment(redis_url: str, s3_url: str, bucket: str, **settings: st
     return inherited | {f"AVION_MEDIA_{name}": value for name, value in ours.items()}
 
 
+def _url_of(port: str, environment: dict[str, str]) -> str:
+    scheme = "https" if environment.get(f"AVION_MEDIA_{port}__TLS_CERT") else "http"
+    return f"{scheme}://{environment[f'AVION_MEDIA_{port}__BIND']}"
+
+
 @contextmanager
 def running(
     environment: dict[str, str],
@@ -250,8 +255,8 @@ def running(
             process,
             environment,
             grpc_address=environment["AVION_MEDIA_GRPC__BIND"],
-            http_url=f"http://{environment['AVION_MEDIA_HTTP__BIND']}",
-            admin_url=f"http://{environment['AVION_MEDIA_ADMIN__BIND']}",
+            http_url=_url_of("HTTP", environment),
+            admin_url=_url_of("ADMIN", environment),
             log_path=log_path,
         )
         try:

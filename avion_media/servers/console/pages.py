@@ -288,7 +288,8 @@ class Console:
         host, port = address
         if host in _WILDCARDS:
             host = urlsplit(f"//{request.headers.get('host', '')}").hostname or "localhost"
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        scheme = self._config.http.scheme
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     def _error(self, status: int, title: str, text: str, *, detail: str = "") -> Response:
         page = draw("error.html", about=self._about, status=status, title=title, text=text, detail=detail)

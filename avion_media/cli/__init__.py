@@ -32,6 +32,7 @@ _COMMANDS = {
     "tokens": ("tokens", "Rotate the keys that sign the tokens of private media."),
     "inspect": ("inspect", "Show everything that is stored about one media item."),
     "usage": ("usage", "Show the media of an owner, by kind and month."),
+    "owner": ("owner", "Write an archive of all that an owner has uploaded."),
     "queues": ("queues", "Show, pause and resume the queues."),
     "dlq": ("dlq", "List, show, replay and drop dead letters: tasks that failed for good."),
     "jobs": ("queues", "Show and cancel bulk jobs."),

@@ -9,6 +9,11 @@ class Pieces:
     def __init__(self) -> None:
         self._written = bytearray()
 
+    @property
+    def size_bytes(self) -> int:
+        """The number of bytes that `take` would return."""
+        return len(self._written)
+
     def write(self, data: bytes) -> int:
         """Add bytes."""
         self._written += data

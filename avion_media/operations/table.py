@@ -387,6 +387,14 @@ _ROWS: Final = (
         each(media.rotate_tokens),
         undo="rotate again: earlier keys go on verifying what they have signed",
     ),
+    Operation(
+        "export_owner",
+        "Export",
+        "owner",
+        "down",
+        "The media of an owner are handed out.",
+        undo="nothing was changed",
+    ),
     Operation("sweep", "Sweep", "bucket", "trash", "{} {} swept."),
     Operation("init", "Prepare", "bucket", "plus", "{} {} prepared."),
 )

@@ -48,7 +48,7 @@ OPERATOR, MODERATOR = "an-operators-token-of-32-characters", "a-moderators-token
 NOTE = "report 4711"
 QUEUE = CACHE_QUEUE
 SHA256 = hashlib.sha256(b"unwanted").hexdigest()
-ONLY_BY_COMMAND = {"refuse", "import_list", "import_media", "rotate_tokens", "sweep", "init"}
+ONLY_BY_COMMAND = {"refuse", "import_list", "import_media", "rotate_tokens", "export_owner", "sweep", "init"}
 ONLY_BY_BUTTON = {"look", "list", "unlist", "process_again"}
 BY_METHOD = ("block", "unblock")
 DOORS = [
@@ -364,6 +364,7 @@ CASES: dict[str, Callable[[World], Case]] = {
     "import_list": import_list,
     "import_media": import_media,
     "rotate_tokens": lambda _world: Case(("tokens", "rotate")),
+    "export_owner": lambda world: Case(("owner", "export", "alice", str(world.folder / f"{time.monotonic_ns()}.zip"))),
     "sweep": lambda _world: Case(("sweep",)),
     "init": lambda _world: Case(("init",)),
 }

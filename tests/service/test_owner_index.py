@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +15,8 @@ import grpc
 import jsonschema
 import pytest
 
+from avion_media.common import keys
+from avion_media.common.ids import parse_any_id
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
@@ -213,3 +220,54 @@ def test_bad_fields(service: Service, method: str, request_: Any, answer: Any, r
     with pytest.raises(grpc.RpcError) as refused:
         service.call(method, request_, answer)
     assert violations(refused.value) == reasons
+
+
+def test_an_owner_gets_an_archive_of_all_originals_and_the_reasons_of_what_is_missing(
+    service: Service, bucket: S3Bucket, data_directory: Path, tmp_path: Path
+) -> None:
+    public, deleted, blocked, video = (
+        uploaded(service, data_directory, name, content_type, "exporter")
+        for name, content_type in (
+            ("jpeg-gray.jpg", "image/jpeg"),
+            ("gif-animated.gif", "image/gif"),
+            ("png-exif-gps-text.png", "image/png"),
+            ("mp4-h264-faststart.mp4", "video/mp4"),
+        )
+    )
+    body = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+    request = wire.RequestMediaUploadRequest(filename="a.jpg", content_type="image/jpeg", size=len(body))
+    request.owner, request.visibility = "exporter", wire.MEDIA_VISIBILITY_PRIVATE
+    granted = service.call("RequestMediaUpload", request, wire.RequestMediaUploadResponse)
+    assert service.put(granted, body).status_code == 200
+    service.complete(granted.media_id)
+    assert service.watch(granted.media_id)[-1].state == wire.MediaStatus.READY
+    uploaded(service, data_directory, "jpeg-gray.jpg", "image/jpeg", "exporter.b")
+    assert service.run_cli("delete", deleted).returncode == 0
+    assert service.run_cli("block", blocked).returncode == 0
+
+    path = tmp_path / "all.zip"
+    exported = service.run_cli("owner", "export", "exporter", str(path))
+    assert exported.returncode == 0, exported.stderr
+    assert "3 files, 1 blocked, 1 deleted" in exported.stderr
+    with zipfile.ZipFile(path) as archive:
+        rows = {row["id"]: row for row in json.loads(archive.read("media.json"))}
+        states = {row_id: row["state"] for row_id, row in rows.items()}
+        kept = dict.fromkeys((public, video, granted.media_id), "published")
+        assert states == kept | {deleted: "deleted", blocked: "blocked"}
+        assert sorted(archive.namelist()) == sorted(["media.csv", "media.json", *(rows[each]["file"] for each in kept)])
+        for media_id in kept:
+            content = bucket.client.get_object(Bucket=bucket.bucket, Key=keys.original(parse_any_id(media_id)))[
+                "Body"
+            ].read()
+            row = rows[media_id]
+            assert archive.read(row["file"]) == content
+            assert (row["sha256"], row["size"]) == (hashlib.sha256(content).hexdigest(), len(content))
+        assert rows[granted.media_id]["visibility"] == "private"
+    before = path.read_bytes()
+    refused = service.run_cli("owner", "export", "exporter", str(path))
+    assert (refused.returncode, path.read_bytes()) == (1, before)
+    assert "File exists" in refused.stderr
+    command = [sys.executable, "-m", "avion_media", "owner", "export", "exporter", "-"]
+    piped = subprocess.run(command, env=service.environment, capture_output=True, check=True, timeout=60)
+    with zipfile.ZipFile(io.BytesIO(piped.stdout)) as archive:
+        assert len(json.loads(archive.read("media.json"))) == len(states)

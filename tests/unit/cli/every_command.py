@@ -11,6 +11,8 @@ import io
 import json
 import os
 import sys
+import tempfile
+from pathlib import Path
 
 _ID = "01M8D8AHEV0B0647EWDKZFG4Q1"
 ARGUMENTS: dict[str, list[str]] = {
@@ -32,6 +34,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "tokens": ["rotate"],
     "inspect": [_ID],
     "usage": ["owner"],
+    "owner": ["export", "alice", str(Path(tempfile.gettempdir(), f"{os.getpid()}.zip"))],
     "queues": [],
     "dlq": ["list"],
     "jobs": [],

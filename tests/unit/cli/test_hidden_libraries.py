@@ -39,6 +39,7 @@ WITHOUT_SERVICES = {
     "tokens": STORE,
     "inspect": REDIS,
     "usage": STORE,
+    "owner": STORE,
     "queues": REDIS,
     "dlq": REDIS,
     "jobs": REDIS,

@@ -81,7 +81,7 @@ Source = FileSource | BytesSource
 class PresignedPut:
     """A PUT that a client may send until ``expires_at``, with exactly these headers."""
 
-    url: str = field(repr=False)  # whoever has it may send the PUT
+    url: str = field(repr=False)  # it lets its holder send the PUT
     headers: dict[str, str]
     expires_at: datetime
 

@@ -33,9 +33,11 @@ def is_loopback(host: str) -> bool:
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=True)
 
-    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
-        """Show no secret: tracebacks and logs print this."""
-        yield from masked(self).items()
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show no secret: tracebacks and logs print this. Fields with ``repr=False`` stay away."""
+        shown = masked(self)
+        for name, value in super().__repr_args__():
+            yield name, value if isinstance(value, Section) else shown[name or ""]
 
 
 def masked(section: Section) -> dict[str, Any]:

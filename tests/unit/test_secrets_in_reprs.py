@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from avion_media.common.credentials import read_tokens
 from avion_media.config import load
 from avion_media.items.private.token_keys import TokenKey, TokenKeys
 from avion_media.process.runtime import Runtime
+from avion_media.workers.endpoints import Endpoint
 from trio_redis import read_redis_url
 from trio_s3 import Presigner, SigningCredentials
 
@@ -88,7 +90,11 @@ def test_no_credentials_show_their_secret(tmp_path: Path) -> None:
     presigner = Presigner("http://store.example", "media", "us-east-1", credentials)
     put = presigner.put("a", content_type="a/b", size_bytes=1, expires_s=60, now=datetime.now(UTC))
     redis = read_redis_url(_ENVIRONMENT["STATUS__REDIS_URL"])
-    assert shown(credentials, presigner, redis, *read_tokens(str(tmp_path / "tokens")).values()) == []
+    signing = f"whsec_{base64.b64encode(bytes(64)).decode()}"
+    url = f"https://hook.example/{PLANTED}"
+    endpoint = Endpoint(name="posts", url=url, secrets=(signing,), events=("media.ready",))
+    assert signing not in repr(endpoint)
+    assert shown(endpoint, credentials, presigner, redis, *read_tokens(str(tmp_path / "tokens")).values()) == []
     signature = put.url.rpartition("=")[2]
     day = next(each for each in reachable(presigner) if type(each).__name__ == "_Day")
     assert signature not in repr(put)

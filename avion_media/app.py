@@ -7,6 +7,7 @@ avion-media                rest_for_one: when a child fails, the children listed
 ├─ foundation              rest_for_one
 │  ├─ redis                connections, queues, status store
 │  ├─ store                S3 client; a limited number of calls at once
+│  ├─ audit                the audit log
 │  ├─ deletions            replays the journal of deletions if Redis might have lost some
 │  └─ sandbox              isolated processes for decoders (roles processing and cache)
 ├─ service                 one_for_one: children fail independently
@@ -71,7 +72,8 @@ def build_tree(runtime: Runtime, config: Config, before: Iterable[Node[Any]] = (
         "http": lambda: origin,
         "grpc": lambda: grpc,
     }
-    others = [worker("deletions", foundation.deletions)]
+    audit = worker("audit", foundation.audit, grace_s=foundation.AUDIT_STOP_S + 0.2)
+    others = [audit, worker("deletions", foundation.deletions)]
     if runtime.roles & DECODING_ROLES:
         others.append(worker("sandbox", foundation.sandbox))
     below = group("foundation", [redis, store, *others], strategy=Strategy.REST_FOR_ONE)

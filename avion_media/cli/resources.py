@@ -23,13 +23,14 @@ import trio
 from avion_media.backends.store import open_store
 from avion_media.cli.output import load_config
 from avion_media.cli.problems import CommandFailed, UsageError
+from avion_media.cli.recorded import COMMANDS
 from avion_media.common.credentials import Person
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId
 from avion_media.config import Config
-from avion_media.operations.audit import EVENT
 from avion_media.operations.operation import Facts, InvalidTarget, NoSuchTarget, Order, Outcome
-from avion_media.operations.table import Operations
+from avion_media.operations.table import EVENT, Operations
+from avion_media.process.audit import AuditLog
 from avion_media.process.runtime import Runtime
 from trio_telemetry import silence_logging
 
@@ -38,6 +39,7 @@ Find = Callable[[Runtime], Awaitable[Sequence[str]]]
 """Finds the targets of an action. Raises `CommandFailed` for those that do not exist."""
 Bring = Callable[[Runtime], Awaitable[Outcome]]
 """Does the work of a row that leaves it to its command."""
+_CLOSE_S = 10.0
 _SETTINGS = {
     Dependency.REDIS: "AVION_MEDIA_REDIS__URL",
     Dependency.STORE: "AVION_MEDIA_S3__ENDPOINT_URL and the AWS credentials",
@@ -119,12 +121,18 @@ async def open_service(config: Config) -> AsyncIterator[Runtime]:
     An error in the block is raised unchanged.
     """
     runtime = Runtime(config)
+    runtime.audit = AuditLog(runtime.store, runtime.consumer, f"command: {_words()}")
     failure: Exception | None = None
     async with open_store(config.s3) as store, runtime.redis.opened(), trio.open_nursery() as nursery:
         nursery.start_soon(runtime.moderation.likeness.run)
         try:
             with runtime.store.filled(store):
-                yield runtime
+                try:
+                    yield runtime
+                finally:
+                    # Shielded, so that an interrupted command ends its audit log. Bounded by `_CLOSE_S`.
+                    with trio.CancelScope(shield=True), trio.move_on_after(_CLOSE_S):
+                        await runtime.audit.close()
         except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
             failure = error
         nursery.cancel_scope.cancel()
@@ -138,16 +146,20 @@ def act(name: str, targets: Sequence[str] | Find, work: Bring | None = None, **d
     Problems with targets are left to `raise_problems`, so that a command can print first what was done.
     """
 
+    assert name in COMMANDS[_words()], f"{name} is not in the row of the command {_words()}"
+
     async def carry_out(runtime: Runtime) -> Outcome:
         found = targets if isinstance(targets, Sequence) else await targets(runtime)
         if not found:
             return Outcome()
         order = Order(found, who=Person(_operator_name()), **details)
-        return await Operations(runtime).carry_out(name, order, None if work is None else partial(work, runtime))
+        return await Operations(runtime, "command").carry_out(
+            name, order, None if work is None else partial(work, runtime)
+        )
 
     outcome = on_service(carry_out)
-    if outcome.entry.who and not sys.stderr.isatty():  # at a terminal the command says it
-        log = {"event": EVENT, **outcome.entry.fields(), "timestamp": datetime.now(UTC).isoformat()}
+    if (entry := outcome.entry) is not None and not sys.stderr.isatty():  # at a terminal the command says it
+        log = {"event": EVENT, **entry.shown(), "timestamp": datetime.now(UTC).isoformat()}
         click.echo(json.dumps(log), err=True)
     return outcome
 
@@ -164,6 +176,11 @@ def raise_problems(outcome: Outcome) -> None:
     if outcome.problems:
         wrong = any(isinstance(each, InvalidTarget | NoSuchTarget | InvalidId) for each in outcome.problems.values())
         raise (UsageError if wrong else CommandFailed)(*outcome.sentences())
+
+
+def _words() -> str:
+    """Return the words of the command that runs."""
+    return click.get_current_context().command_path.partition(" ")[2]
 
 
 def _operator_name() -> str:

@@ -30,6 +30,8 @@ TELEMETRY_FLUSH_S = 3.0
 TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5
 _PING_S = 2.0  # while Redis is unavailable, and where Sentinels must be asked
 _QUIET_PING_S = 15.0  # otherwise other calls notice an outage
+AUDIT_STOP_S = 1.3
+"""To write the last audit records, and to end the chains."""
 _LEAVE_S = 0.5  # to leave the list of replicas
 _LAST_PING_S = 1.0
 _DURABILITY_S = 60.0
@@ -125,6 +127,23 @@ async def store(runtime: Runtime, child: Child[None]) -> None:
                     await trio.sleep(_EXAMINE_AGAIN_S)
                     examined = await _examine_part_urls(store, child.path)
                 await trio.sleep_forever()
+
+
+async def audit(runtime: Runtime, child: Child[None]) -> None:
+    """Writes the audit log. Ready at once: while the bucket takes no records, actions of people are refused.
+
+    It stops after all that it records, and ends the log if the whole process stops.
+    """
+    log = runtime.audit
+    log.begin()
+    child.started()
+    with child.until_stopping():
+        await log.run()
+    with trio.move_on_after(AUDIT_STOP_S):
+        if runtime.lifecycle.phase is Phase.STOPPING:
+            await log.close()
+        else:
+            await log.write_collected()
 
 
 async def _examine_part_urls(store: ObjectStore, path: str) -> bool:

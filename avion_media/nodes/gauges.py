@@ -78,6 +78,7 @@ def observe(runtime: Runtime) -> None:
     )
     observe_gauge(instruments.REVIEW_WAITING, lambda: [(len(runtime.observed.held), {})])
     observe_gauge(instruments.REVIEW_OLDEST, lambda: [(_waits_s(runtime.observed.held), {})])
+    observe_gauge(instruments.AUDIT_UNWRITTEN, lambda: [(runtime.audit.failing_for_s, {})])
     observe_gauge(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))
     observe_gauge(
         instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase]

@@ -18,14 +18,16 @@ from avion_media.nodes.credential_reload import open_callers, open_operators, op
 from avion_media.nodes.gauges import limiting
 from avion_media.operations.review import Review
 from avion_media.operations.table import Operations
+from avion_media.process.audit import AuditLog
 from avion_media.process.runtime import Limiter, Runtime
 from avion_media.process.tree import Address, Tree
 from avion_media.servers.admin.application import admin_application, operation_routes
 from avion_media.servers.admin.operators import OperatorGate
 from avion_media.servers.api.callers import Authoriser, Callers
 from avion_media.servers.api.errors import map_exception
-from avion_media.servers.api.media_service import MediaService
+from avion_media.servers.api.media_service import MediaService, actor_of
 from avion_media.servers.api.messages import capabilities_for_pages, capabilities_of
+from avion_media.servers.api.recorded import action_of, recorded
 from avion_media.servers.console import Console, Sessions, Uploads
 from avion_media.servers.files import ADMIN_CONNECTIONS
 from avion_media.servers.origin.app import SAFETY_HEADERS, Origin
@@ -163,7 +165,7 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSetting
     health = HealthService()
     tls, callers = open_tls(grpc), open_callers(grpc)
     server = GrpcServer(
-        [service.service],
+        [recorded(service.service, Operations(runtime, "grpc"))],
         limits=GrpcLimits(
             max_connections=grpc.max_connections,
             proxies=config.http.trusted_proxies,
@@ -176,7 +178,7 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSetting
             map_exception,
             _on_error,
             observe=lambda call: ObservedCall(runtime.telemetry, methods, call),
-            authorise=None if callers is None else _Authorising(grpc, lambda: callers.value),
+            authorise=None if callers is None else _Authorising(grpc, lambda: callers.value, runtime.audit),
         ),
     )
     ssl_context = None if tls is None else lambda: tls.value
@@ -208,7 +210,8 @@ async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSetting
 class _Authorising:
     """The check of callers, and a log of whom it refuses: one line at most in a while, for an operator who wonders."""
 
-    def __init__(self, config: GrpcConfig, callers: Callable[[], Callers]) -> None:
+    def __init__(self, config: GrpcConfig, callers: Callable[[], Callers], audit: AuditLog) -> None:
+        self._audit = audit
         self._check = Authoriser(
             callers, tokens=config.auth in ("token", "any"), certificates=config.auth in ("mtls", "any")
         )
@@ -218,6 +221,7 @@ class _Authorising:
         try:
             self._check(call)
         except RpcError as refusal:
+            self._audit.refuse("grpc", actor_of(call), action_of(call.method), refusal.code.name)
             self._log.refused(
                 code=refusal.code.name,
                 caller=call.caller,
@@ -244,10 +248,12 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
         session=sessions.operator,
         user_header=config.admin.user_header,
         role_header=config.admin.role_header,
+        refused=lambda address, code: runtime.audit.refuse("admin", f"anyone at {address}", "request", code),
     )
-    uploads = Uploads(MediaService(runtime)) if config.admin.uploads else None  # nobody watches in the upload box
     runtime.kill = tree().kill if config.chaos.enabled else None
-    operations = Operations(runtime)
+    operations = Operations(runtime, "console")
+    service = recorded(MediaService(runtime).service, operations)
+    uploads = Uploads(service) if config.admin.uploads else None  # nobody watches in the upload box
     reviews = Review(runtime, operations)
     console = Console(runtime, config, tree(), gate, sessions, operations, reviews, uploads=uploads)
     app = admin_application(
@@ -257,7 +263,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
         gate=gate,
         pages=[
             *console.routes(),
-            *operation_routes(operations, gate),
+            *operation_routes(Operations(runtime, "admin"), gate),
         ],
     )
     server = AsgiServer(app, replace(_LIMITS, proxies=config.admin.trusted_proxies))

@@ -17,7 +17,6 @@ from typing import Final
 from avion_media.backends.queue import DeadLetter, DeadLetterFilter, TaskQueue
 from avion_media.backends.redis import Redis
 from avion_media.common.tasks import QUEUES
-from avion_media.operations.audit import is_entry_id
 from avion_media.operations.queues import bulk_target
 
 PAGE_ROWS: Final = 25
@@ -227,6 +226,12 @@ async def show(redis: Redis, key: str) -> DeadLetter | None:
     """Return the dead letter with this key; None if there is none. Raises `Unavailable`."""
     queue, _, entry_id = key.partition("/")
     return await TaskQueue(redis, queue).dead_letters.show(entry_id) if queue in QUEUES else None
+
+
+def is_entry_id(text: str) -> bool:
+    """Return whether a text is the id of a stream's entry."""
+    milliseconds, _, sequence = text.partition("-")
+    return all(each.isascii() and each.isdigit() and len(each) <= 20 for each in (milliseconds, sequence))
 
 
 def _place(key: str) -> Place:

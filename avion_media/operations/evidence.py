@@ -13,7 +13,6 @@ from avion_media.backends.store.contents import read_if_there
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
 from avion_media.common.ids import AnyId, parse_any_id
-from avion_media.operations import audit
 from avion_media.operations.archive import Pieces
 from avion_media.operations.operation import Facts, NoSuchTarget, Order
 from avion_media.process.runtime import Runtime
@@ -40,7 +39,7 @@ async def collect(runtime: Runtime, order: Order, target: str) -> Facts:
     if not files and not records:
         raise NoSuchTarget("nothing is kept of it")
     records["records/entry.json"] = _json(_entry_of(records))
-    actions, _older = await audit.read(runtime.items.redis, text=target, most=audit.KEPT)
+    actions = await runtime.audit.find(target)
     records["records/audit.json"] = _json([each.document() for each in actions])
     pieces = _write(store, any_id, files, records, order.who.name)
     if order.save_to is None:

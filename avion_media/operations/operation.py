@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from avion_media.backends.queue import DEFAULT_RATE
 from avion_media.common.credentials import Person, Role
-from avion_media.common.errors import MediaError
+from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.media import is_owner
-from avion_media.operations.audit import AuditEntry
+from avion_media.process.audit import AuditRecord
 from avion_media.process.runtime import Runtime
 from trio_redis import run_all
 
@@ -72,7 +72,8 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The targets that were changed, and why the others were not. ``entry`` is the record in the audit log.
+    """The targets that were changed, and why the others were not. ``entry`` is what the audit log has of it; None if
+    nothing was recorded.
 
     ``text`` replaces the sentence of the row, where a number of targets does not say what was done.
     """
@@ -80,7 +81,7 @@ class Outcome:
     done: Mapping[str, Facts] = field(default_factory=dict)
     problems: Mapping[str, Exception] = field(default_factory=dict)
     text: str = ""
-    entry: AuditEntry = field(default_factory=AuditEntry)
+    entry: AuditRecord | None = None
 
     def sentences(self) -> list[str]:
         """Return a sentence for each problem."""
@@ -110,6 +111,7 @@ class Operation:
     - ``takes_note``: the question has a field for a note.
     - ``takes_end``: the question has a field for the time after which it ends by itself.
     - ``is_job``: the service does it later, at a rate that the operator chooses.
+    - ``needs_log``: it is refused while the audit log cannot be written. If not, its record may come later.
     """
 
     name: str
@@ -127,6 +129,7 @@ class Operation:
     takes_note: bool = False
     takes_end: bool = False
     is_job: bool = False
+    needs_log: bool = True
 
     @property
     def button(self) -> str:
@@ -184,6 +187,37 @@ def each(step: Step, at_once: int = 1) -> Perform:
         return Outcome(done, problems)
 
     return perform
+
+
+REFUSALS: Final = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "FAILED_PRECONDITION",
+        "PERMISSION_DENIED",
+        "UNAUTHENTICATED",
+        "RESOURCE_EXHAUSTED",
+    }
+)
+"""The codes of what changed nothing. After any other error, a target might have changed."""
+
+
+def code_of(error: BaseException) -> str:
+    """Return the code that the audit log has for an error, by the names of gRPC."""
+    match error:
+        case NoSuchTarget():
+            return "NOT_FOUND"
+        case InvalidTarget() | InvalidId():
+            return "INVALID_ARGUMENT"
+        case Refused():
+            return "FAILED_PRECONDITION"
+        case NotAllowed():
+            return "PERMISSION_DENIED"
+        case Unavailable():
+            return "UNAVAILABLE"
+        case Exception():
+            return "INTERNAL"
+    return "CANCELLED"
 
 
 OWNER: Final = "owner:"

@@ -22,7 +22,7 @@ from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import UNDO_S, Claim, Desk, Moderator
 from avion_media.items.moderation.records import Held
 from avion_media.operations.operation import Order, Outcome
-from avion_media.operations.table import OPERATIONS, Operations
+from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from trio_redis import Backoff
 from trio_telemetry import get_logger
@@ -115,7 +115,7 @@ class Review:
     def require(self, who: Person) -> None:
         """Raise `NotAllowed` unless the person has a right to every decision."""
         for name in ("release", "refuse", "block_host"):
-            OPERATIONS[name].require(who)
+            self._operations.require(name, who)
 
     async def start(self, by: Moderator) -> None:
         """Begin a round, with what was skipped before."""

@@ -1,8 +1,9 @@
-"""The table of all actions of operators. A new action is a row here, and one function that carries it out."""
+"""The table of all actions of people. A new action is a row here, and one function that carries it out."""
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -10,24 +11,33 @@ from typing import Final
 import trio
 
 from avion_media.backends.queue import BulkJobs, DeadLetters
-from avion_media.common.credentials import Role
+from avion_media.common.credentials import Person, Role
+from avion_media.common.errors import Dependency, Unavailable
 from avion_media.items.moderation import Blocklists
-from avion_media.operations import audit, evidence, hosts, media, queues
-from avion_media.operations.audit import AuditEntry
+from avion_media.operations import evidence, hosts, media, queues
 from avion_media.operations.operation import (
+    REFUSALS,
     Asks,
     Facts,
     NoSuchTarget,
+    NotAllowed,
     Operation,
     Order,
     Outcome,
     Refused,
     Work,
+    code_of,
     each,
 )
+from avion_media.process.audit import OK, AuditRecord
+from avion_media.process.audit.reading import AuditQuery, read
+from avion_media.process.audit.record import drafts
 from avion_media.process.runtime import Runtime
+from trio_telemetry import get_logger
 
-_RECORD_S: Final = 2.0
+EVENT: Final = "operator.action"
+_RECORD_S: Final = 10.0  # a write that waits for another one, and its own
+_log = get_logger()
 _AT_ONCE: Final = 16
 
 
@@ -361,6 +371,7 @@ _ROWS: Final = (
         "{} {} killed: the supervisor starts it again.",
         each(_kill),
         undo="the supervisor starts it again",
+        needs_log=False,
     ),
     Operation(
         "import_list",
@@ -396,16 +407,17 @@ _ROWS: Final = (
         undo="nothing was changed",
     ),
     Operation("sweep", "Sweep", "bucket", "trash", "{} {} swept."),
-    Operation("init", "Prepare", "bucket", "plus", "{} {} prepared."),
+    Operation("init", "Prepare", "bucket", "plus", "{} {} prepared.", needs_log=False),
 )
 OPERATIONS: Final = {row.name: row for row in _ROWS}
 
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """Carries out the actions of operators on one service, and records each."""
+    """Carries out the actions of people on one service, by one entrance, and records each."""
 
     runtime: Runtime
+    entrance: str
 
     @property
     def allowed(self) -> dict[str, Operation]:
@@ -413,38 +425,79 @@ class Operations:
         may_kill = self.runtime.kill is not None
         return {name: row for name, row in OPERATIONS.items() if may_kill or name != "kill"}
 
-    async def carry_out(self, name: str, order: Order, work: Work | None = None) -> Outcome:
-        """Carry out one action, and record it. ``work`` does it for a row that leaves that to its command.
+    def require(self, name: str, who: Person) -> None:
+        """Raise `NotAllowed`, which is recorded, unless the person has a role with the right to an action."""
+        try:
+            OPERATIONS[name].require(who)
+        except NotAllowed as error:
+            self.note_refusal(name, who, code_of(error))
+            raise
+
+    def note_refusal(self, name: str, who: Person, code: str) -> None:
+        """Record that an entrance refused an action by itself."""
+        self.runtime.audit.refuse(self.entrance, who.name, name, code)
+
+    async def carry_out(
+        self, name: str, order: Order, work: Work | None = None, code: Callable[[BaseException], str] = code_of
+    ) -> Outcome:
+        """Carry out one action, and record it. ``work`` does it for a row that leaves that to its command, or for a
+        call; ``code`` returns the code of an error of it.
+
+        Nothing is done while the bucket takes no records. The record is in the bucket before this returns; if that
+        fails, the action was carried out, `Unavailable` is raised, and the record is written later.
 
         An action that ends with an error or a cancel might have changed some targets. It is recorded as not completed,
-        and the error is raised. Raises `Unavailable`, and `NotAllowed`, which is only logged.
+        and the error is raised. Raises `Unavailable`, and `NotAllowed`.
         """
         row = OPERATIONS[name]
-        row.require(order.who)
+        self.require(name, order.who)
+        if row.needs_log:
+            await self.runtime.audit.require()
         perform = work or partial(row.perform or _missing, self.runtime, order)
-        targets, host = audit.named(order.targets), socket.gethostname()
-        entry = AuditEntry(order.who.name, name, len(order.targets), targets, order.note, replica=host)
         try:
             outcome = await perform()
-            result = row.result(outcome)
-            about = {target: f" ({facts['about']})" for target, facts in outcome.done.items() if facts.get("about")}
-            entry = replace(entry, targets=audit.named([each + about.get(each, "") for each in order.targets]))
         except BaseException as error:
             cause = "it was interrupted" if isinstance(error, trio.Cancelled) else str(error) or type(error).__name__
-            result = f"Not completed: {cause}"
+            with suppress(Unavailable):  # the first error matters more
+                await self._record(name, order, order.targets, code(error), f"Not completed: {cause}")
             raise
-        finally:
-            # Shielded, so that an action that was interrupted, or that killed its own door, is in the audit log as
-            # well. Bounded by `_RECORD_S`.
-            with trio.CancelScope(shield=True), trio.move_on_after(_RECORD_S):
-                entry = await audit.record(self.runtime.items.redis, replace(entry, result=result))
+        problem = next(iter(outcome.problems.values()), None)
+        verdict = OK if outcome.done or problem is None else code(problem)
+        about = {target: f" ({facts['about']})" for target, facts in outcome.done.items() if facts.get("about")}
+        targets = [each + about.get(each, "") for each in order.targets]
+        try:
+            entry = await self._record(name, order, targets, verdict, row.result(outcome))
+        except Unavailable:
+            if row.needs_log:
+                raise
+            return outcome
         return replace(outcome, entry=entry)
 
-    async def recorded(self, before: str = "", text: str = "") -> tuple[list[AuditEntry], str]:
-        """Return a page of the audit log as `audit.read` does. ``text`` can also be the words on a button."""
+    async def _record(self, name: str, order: Order, targets: Sequence[str], verdict: str, result: str) -> AuditRecord:
+        """Record an action. What was refused, and changed nothing, is only counted."""
+        log, who = self.runtime.audit, order.who.name
+        note = f"{result} Note: {order.note}" if order.note else result
+        records = list(drafts(self.entrance, who, name, targets, outcome=verdict, note=note, trace=log.trace()))
+        entry = records[0]
+        _log.info(EVENT, **entry.shown())
+        if verdict in REFUSALS:
+            log.refuse(self.entrance, who, name, verdict, next(iter(targets), ""))
+            return entry
+        # Shielded, so that an action that was interrupted, or that killed its own door, is in the audit log as well.
+        # Bounded by `_RECORD_S`; a write that runs then is waited for, as the store's adapter says.
+        with trio.CancelScope(shield=True):
+            try:
+                with trio.fail_after(_RECORD_S):
+                    await log.record(records)
+            except trio.TooSlowError:
+                raise Unavailable(Dependency.STORE, "the audit log was not written in time") from None
+        return entry
+
+    async def recorded(self, query: AuditQuery, before: str = "") -> tuple[list[AuditRecord], str]:
+        """Return a page of the audit log as `read` does. Its text can also be the words on a button."""
         shown = {name: f"{row.verb} {row.noun}".casefold() for name, row in OPERATIONS.items()}
-        actions = [name for name, words in shown.items() if text and text.casefold() in words]
-        return await audit.read(self.runtime.items.redis, before, text, actions)
+        words = [name for name, words in shown.items() if query.text and query.text.casefold() in words]
+        return await read(self.runtime.store, replace(query, words=words), before)
 
 
 async def _missing(_runtime: Runtime, _order: Order) -> Outcome:

@@ -29,6 +29,7 @@ from avion_media.items.item import Items
 from avion_media.items.moderation import Moderation
 from avion_media.items.private.access import PrivateMedia
 from avion_media.media.pipeline import MediaPipeline
+from avion_media.process.audit import AuditLog
 from avion_media.process.lifecycle import Lifecycle, Readiness
 from avion_media.process.replicas import Replica, Replicas
 from avion_media.process.settings import ProcessSettings
@@ -158,6 +159,7 @@ class Runtime:
     private: PrivateMedia = field(init=False)
     moderation: Moderation = field(init=False)
     replicas: Replicas = field(init=False)
+    audit: AuditLog = field(init=False)
     drains: dict[str, Drain] = field(default_factory=dict)
     kill: Callable[[str], bool] | None = None  # crashes a node, and returns whether it was up; None where that is off
     stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
@@ -181,6 +183,8 @@ class Runtime:
         self.replay = JournalReplay(self.items, DeletionJournal(self.store, self.config.delete.delay))
         self.private = PrivateMedia(self.replay, self.config.private.max_ttl)
         self.replicas = Replicas(self.redis)
+        about = f"avion-media {version('avion-media')}, roles: {', '.join(sorted(self.roles))}"
+        self.audit = AuditLog(self.store, self.consumer, about, self.telemetry)
         self.moderation = Moderation(self.items, self.config)
         self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])
 

@@ -223,8 +223,8 @@ def test_every_action_is_in_the_audit_log(guarded: Service, redis_of_module: str
     about = f"{target} ({MEDIA_ID})"
     (logged,) = [each for each in json_lines(guarded.log()) if each.get("targets") == about]
     assert logged["event"] == "operator.action"
-    assert (logged["action"], logged["result"]) == ("replay", "1 dead letter is queued again.")
-    assert logged["who"].startswith("ada <b> (token ")
+    assert (logged["action"], logged["note"]) == ("replay", "1 dead letter is queued again.")
+    assert logged["actor"].startswith("ada <b> (token ")
 
 
 def test_all_that_match_are_replayed_by_a_job_that_can_be_cancelled(guarded: Service, redis_of_module: str) -> None:
@@ -367,7 +367,7 @@ def test_an_outage_is_the_banner_of_every_page(aws_environment: pytest.MonkeyPat
         for path in (f"/media/{MEDIA_ID}", "/audit"):
             page = client.get(f"/console{path}")
             assert (page.status_code, page.headers["Retry-After"]) == (503, "1")
-            assert "Redis does not respond" in page.text
+            assert f"{'The object store' if path == '/audit' else 'Redis'} does not respond" in page.text
 
 
 def test_an_address_that_sends_wrong_tokens_has_to_wait(guarded: Service) -> None:

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from avion_media.common.wire.avion import media_pb2 as wire
+from tests.audit_log import records_in
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running
 from tests.service.published import error_reason, events_of, key_of, keys_of, unfinished, violations
@@ -230,13 +231,13 @@ def test_the_list_has_those_of_the_settings(service: Service) -> None:
     ]
 
 
-def test_commands(service: Service, redis_client: Any) -> None:
-    before = redis_client.xlen("media_console_audit")
+def test_commands(service: Service, bucket: S3Bucket) -> None:
+    before = len(records_in(bucket))
     blocked = service.run_cli("hosts", "block", "Bücher.example.", "--note", "by hand", "--json")
     assert json.loads(blocked.stdout) == {"host": "xn--bcher-kva.example", "exact": False, "found": 0}
     assert refusal(service.cache, "https://BÜCHER.example/a.jpg") == (Code.PERMISSION_DENIED, "HOST_BLOCKED")
     assert service.run_cli("hosts", "unblock", "bücher.example").returncode == 0
-    assert redis_client.xlen("media_console_audit") == before + 2
+    assert len(records_in(bucket)) == before + 2
     (attachments,) = json.loads(service.run_cli("hosts", "usage", BAD, "--json").stdout)
     assert (attachments["kind"], attachments["count"]) == ("attachment", 1)
 

@@ -95,7 +95,7 @@ def listing(bucket: S3Bucket) -> dict[str, int]:
     """Return the size of each object, without what replicas write when they start."""
     pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.bucket)
     found = {each["Key"]: each["Size"] for page in pages for each in page.get("Contents", ())}
-    return {key: size for key, size in found.items() if not key.startswith("incoming/")}
+    return {key: size for key, size in found.items() if not key.startswith(("incoming/", "audit/"))}
 
 
 def contents(bucket: S3Bucket) -> dict[str, tuple[bytes, str, dict[str, str]]]:

@@ -11,10 +11,10 @@ import pytest
 import redis as redis_py
 
 from avion_media.common.credentials import Person, Role
-from avion_media.operations.audit import AUDIT_STREAM
 from avion_media.operations.operation import NotAllowed
 from avion_media.operations.table import OPERATIONS
 from avion_media.servers.admin.application import ROUTES
+from tests.audit_log import records_in
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, running, service_environment
 from tests.service.test_console_access import DEAD, form_token, log_in
@@ -33,10 +33,11 @@ class Desk:
 
     service: Service
     redis: Any
+    bucket: S3Bucket
     browsers: dict[Role, httpx.Client]
 
     def recorded(self) -> int:
-        return int(self.redis.xlen(AUDIT_STREAM))
+        return len(records_in(self.bucket))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def desk(
         }
         for role, browser in browsers.items():
             assert log_in(browser, TOKENS[role]).status_code == 303
-        yield Desk(service, redis_client, browsers)
+        yield Desk(service, redis_client, bucket, browsers)
         for browser in browsers.values():
             browser.close()
 
@@ -163,5 +164,5 @@ def test_only_the_proxy_of_the_admin_port_names_an_operator(desk: Desk) -> None:
                 assert browser.post("/console/actions", data=form | block).status_code == 303
                 drop = {"action": "pause", "target": "media_processing_queue", "confirmed": "yes"}
                 assert browser.post("/console/actions", data=form | drop).status_code == 403
-    ((_, entry),) = desk.redis.xrevrange(AUDIT_STREAM, count=1)
-    assert (entry["who"], entry["action"]) == ("ines (proxy)", "block_host")
+    entry = records_in(desk.bucket)[-1]
+    assert (entry.actor, entry.action) == ("ines (proxy)", "block_host")

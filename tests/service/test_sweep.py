@@ -82,9 +82,10 @@ class World:
         self.put(keys.thumbnail(any_id, "large"))
 
     def keys(self) -> set[str]:
-        """All that is in the bucket, without the index of copies."""
+        """All that is in the bucket, without the index of copies and the audit log."""
         listing = self.bucket.client.list_objects_v2(Bucket=self.bucket.bucket)
-        return {each["Key"] for each in listing.get("Contents", ())} - self.indexed()
+        found = {each["Key"] for each in listing.get("Contents", ())}
+        return {key for key in found if not key.startswith("audit/")} - self.indexed()
 
     def indexed(self) -> set[str]:
         """The index of copies."""

@@ -50,7 +50,6 @@ def service(redis_of_process: str, redis_client: redis_py.Redis, bucket: S3Bucke
         redis_client.set(key, text)
     for key, fields in HASHES.items():
         redis_client.hset(key, mapping=fields)
-    redis_client.xadd("media_console_audit", {"count": "many"})
     settings = {"MODERATION__RELOAD": "1s"}
     environment = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, **settings)
     with running(environment) as service:

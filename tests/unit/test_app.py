@@ -29,7 +29,7 @@ CONSUMER = ("renewer", "reader", "janitor")
 LEAVES = [
     "telemetry",
     "admin",
-    *(f"foundation/{name}" for name in ("redis", "store", "deletions", "sandbox")),
+    *(f"foundation/{name}" for name in ("redis", "store", "audit", "deletions", "sandbox")),
     "service/moderation",
     *(f"service/{queue}/{name}" for queue in ("processing", "cache", "delete") for name in CONSUMER),
     *(f"service/events/{name}" for name in ("channel", "stream")),
@@ -136,7 +136,7 @@ async def test_what_needs_redis_restarts_with_it_and_nothing_else_does(
         tree.kill("foundation/redis")
         await trio.sleep(10)
         restarted = [node.path for node in tree.root.snapshot().walk() if node.incarnation == 2]
-    assert restarted == [f"foundation/{name}" for name in ("redis", "store", "deletions", "sandbox")]
+    assert restarted == [f"foundation/{name}" for name in ("redis", "store", "audit", "deletions", "sandbox")]
 
 
 @pytest.mark.parametrize(("closes_s", "ends_after_s"), [(0.0, 120.0), (CLOSES_S, 300.0)])

@@ -228,6 +228,17 @@ LIMITER_WAIT = Instrument(
     _FAST,
 )
 
+# -- the audit log
+AUDIT_FAILURES = Instrument(
+    "avion.audit.failures", "counter", "{write}", "writes of the audit log that the bucket did not take"
+)
+AUDIT_LOST = Instrument(
+    "avion.audit.lost", "counter", "{target}", "targets of calls that the audit log had no room for"
+)
+AUDIT_UNWRITTEN = Instrument(
+    "avion.audit.unwritten.age", "gauge", "s", "time since the bucket takes no audit records; 0 while it does"
+)
+
 # -- the process
 RESTARTS = Instrument(
     "avion.supervision.restarts", "counter", "{restart}", "restarts of a node of the tree", (a.NODE_PATH,)

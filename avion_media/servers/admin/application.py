@@ -103,14 +103,16 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
 
     def on_operation(row: Operation, read: Callable[[Request], list[str]]) -> Endpoint:
         async def act(request: Request) -> Response:
-            row.require(person_of(request))
+            who = person_of(request)
+            operations.require(row.name, who)
             try:
                 targets, rate = read(request), _rate_of(request) if row.is_job else DEFAULT_RATE
                 note = request.query_params.get("note", "")[:MAX_NOTE] if row.takes_note else ""
                 for_s = seconds_of(request.query_params.get("for", "0"))
             except ValueError as error:
+                operations.note_refusal(row.name, who, "INVALID_ARGUMENT")
                 return JSONResponse({"error": str(error)}, 400)
-            order = Order(targets, who=person_of(request), rate=rate, note=note, for_s=for_s)
+            order = Order(targets, who=who, rate=rate, note=note, for_s=for_s)
             outcome = await operations.carry_out(row.name, order)
             return _response(outcome)
 

@@ -48,7 +48,8 @@ class OperatorGate:
     another name that resolves to this address (DNS rebinding) reaches nothing. ``public_url`` is the address that
     browsers know the console by, if a proxy is in front. ``session_cookie`` returns what a request shows of a session,
     and ``session`` whose it is; they are asked after the token. ``user_header`` and ``role_header`` count last, and
-    only from a trusted proxy.
+    only from a trusted proxy. ``refused`` gets the address and the code of each request that was refused, except those
+    of browsers that have not logged in.
     """
 
     tokens: Callable[[], Mapping[bytes, Person]] | None = None
@@ -61,6 +62,7 @@ class OperatorGate:
     role_header: str = ""
     throttle: Throttle = field(default_factory=Throttle)
     refusals: RefusalLog = field(default_factory=lambda: RefusalLog("admin.refused"))
+    refused: Callable[[str, str], None] = lambda _address, _code: None
 
     @property
     def is_open(self) -> bool:
@@ -120,7 +122,7 @@ class OperatorGate:
         try:
             self.throttle.check(address_of(request), proof)
         except TooManyAttempts:
-            self._log_refusal(request, "too many wrong tokens")
+            self._log_refusal(request, "too many wrong tokens", "RESOURCE_EXHAUSTED")
             raise
 
     def _judged(self, request: Request, proof: bytes, *, is_right: bool) -> None:
@@ -128,9 +130,10 @@ class OperatorGate:
             self.throttle.accepted(address_of(request), proof)
         else:
             self.throttle.refused(address_of(request), proof)
-            self._log_refusal(request, "unknown token or session")
+            self._log_refusal(request, "unknown token or session", "UNAUTHENTICATED")
 
-    def _log_refusal(self, request: Request, reason: str) -> None:
+    def _log_refusal(self, request: Request, reason: str, code: str) -> None:
+        self.refused(address_of(request), code)
         self.refusals.refused(reason=reason, address=address_of(request), path=request.url.path[:_MAX_PATH])
 
     def _by_proxy(self, request: Request) -> Person | None:
@@ -160,10 +163,13 @@ class OperatorGate:
 
     async def _guarded(self, request: Request, endpoint: Endpoint) -> Response:
         if self.is_foreign(request):
-            self._log_refusal(request, "cross-site request")
+            self._log_refusal(request, "cross-site request", "PERMISSION_DENIED")
             return JSONResponse({"error": "cross-site request refused"}, 403)
         person = await self._admitted(request)
         if person is None:
+            shows_proof = "authorization" in request.headers or bool(self.session_cookie(request))
+            if request.method not in _SAFE_METHODS and not shows_proof:  # a wrong proof was reported when it was judged
+                self._log_refusal(request, "no token", "UNAUTHENTICATED")
             challenge = {"WWW-Authenticate": 'Bearer realm="avion-media"'}
             return JSONResponse({"error": "operator token required"}, 401, headers=challenge)
         request.scope[_PERSON] = person
@@ -185,7 +191,7 @@ class OperatorGate:
 
         async def guarded(request: Request) -> Response:
             if self._has_foreign_host(request):
-                self._log_refusal(request, "foreign host")
+                self._log_refusal(request, "foreign host", "PERMISSION_DENIED")
                 return JSONResponse({"error": "this Host is not one of a loopback address"}, 403)
             return await endpoint(request)
 

@@ -28,7 +28,7 @@ from avion_media.items.hosts import RemoteCopy
 from avion_media.items.moderation import NotBlocked
 from avion_media.items.owners import OwnedMedium
 from avion_media.operations.operation import Facts, Order
-from avion_media.operations.table import Operations
+from avion_media.operations.table import OPERATIONS
 from avion_media.process.runtime import Runtime, guard_of
 from avion_media.process.settings import ProcessSettings
 from avion_media.servers.api.messages import (
@@ -88,8 +88,13 @@ class HostBlocked(MediaError):
     """Moderators have blocked this remote host."""
 
 
+def actor_of(context: CallContext) -> str:
+    """Return the caller; without authentication the address."""
+    return context.caller or f"anyone at {context.peer.address.rpartition(':')[0] or 'the console'}"
+
+
 class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code has no types
-    """The handlers. One object serves all calls."""
+    """The handlers. One object serves all calls. `recorded` stands in front of them."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -400,13 +405,14 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return wire.ListBlockedHostsResponse(hosts=map(host_to_wire, found), next_page_token=next_page)
 
     async def _operate(self, action: str, target: str, context: CallContext, **details: Any) -> Facts:
-        """Carry out an action of operators for the caller. Return the facts about it, or raise why it is refused.
+        """Do what an action of people does, for the caller. Return the facts about it, or raise why it is refused.
 
-        ``details`` are those of its `Order`. Without authentication, the caller's address is recorded.
+        ``details`` are those of its `Order`. `recorded` has it on record.
         """
-        who = context.caller or f"anyone at {context.peer.address.rpartition(':')[0]}"
-        order = Order([target], who=Person(who), **details)
-        outcome = await Operations(self._runtime).carry_out(action, order)
+        order = Order([target], who=Person(actor_of(context)), **details)
+        perform = OPERATIONS[action].perform
+        assert perform is not None, f"{action} is done by its command only"
+        outcome = await perform(self._runtime, order)
         outcome.raise_problem()
         return outcome.done[target]
 

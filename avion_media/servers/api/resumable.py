@@ -40,7 +40,7 @@ from avion_media.common.parts import Part, PartPlan, plan_parts
 from avion_media.common.records import CustomRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.media.settings import UploadConfig
-from avion_media.operations.audit import first_few
+from avion_media.process.audit.record import first_few
 from avion_media.servers.api.validation import UploadRequest
 
 _NAMED: Final = 10  # maximum missing parts in an error

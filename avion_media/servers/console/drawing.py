@@ -31,7 +31,6 @@ from avion_media.common.settings import format_size
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, QUEUES
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.lists import MATCH_DAYS, MAX_DISTANCE
-from avion_media.operations import audit
 from avion_media.operations.dead_letters import Cause, count_newer
 from avion_media.operations.operation import Operation, many
 from avion_media.process.runtime import Limiter
@@ -178,7 +177,6 @@ def _templates() -> jinja2.Environment:
         "last_of": last_of,
         "pages": PAGES,
         "queue_names": tuple(QUEUES),
-        "kept": audit.KEPT,
         "max_note": MAX_NOTE,
         "states": STATES,
         "kinds": KINDS,

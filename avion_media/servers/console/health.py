@@ -11,8 +11,8 @@ from typing import Any, Final
 from avion_media.backends.queue import LATE_S, QueueStats
 from avion_media.backends.queue.history import History, QueueSample
 from avion_media.common.tasks import QUEUES
-from avion_media.operations.audit import first_few
 from avion_media.operations.operation import many
+from avion_media.process.audit.record import first_few
 from avion_media.process.lifecycle import Phase
 from avion_media.process.replicas import Replica
 from avion_media.process.tree import walk

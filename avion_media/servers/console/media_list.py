@@ -22,7 +22,7 @@ from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from avion_media.items.hosts import RemoteCopy
 from avion_media.items.item import Items
 from avion_media.items.owners import OwnedMedium
-from avion_media.operations.audit import is_entry_id
+from avion_media.operations.dead_letters import is_entry_id
 from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import address, as_host, format_of
 

@@ -27,12 +27,13 @@ from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
 from avion_media.items.moderation import MAX_NOTE
 from avion_media.items.moderation.desk import Moderator
-from avion_media.operations import audit
 from avion_media.operations.dead_letters import read_causes, read_folded, read_page
 from avion_media.operations.inspection import id_meant
 from avion_media.operations.operation import NotAllowed, Order
 from avion_media.operations.review import REASONS, Review
 from avion_media.operations.table import Operations
+from avion_media.process.audit.reading import AuditQuery
+from avion_media.process.audit.record import Kind
 from avion_media.process.runtime import Runtime
 from avion_media.process.tree import Tree
 from avion_media.servers.admin.operators import OperatorGate, address_of, person_of
@@ -45,6 +46,7 @@ from avion_media.servers.console.media_list import MediaFilter, MediaPage, read_
 from avion_media.servers.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.servers.console.prometheus import PrometheusCharts
 from avion_media.servers.console.questions import ENDS, DeadLetterQuery, Question, Questions
+from avion_media.servers.console.results import ActionResult, find_result, keep_result
 from avion_media.servers.console.review import act, read_review
 from avion_media.servers.console.sessions import Sessions, chosen, read_form
 from avion_media.servers.console.uploads import Uploads
@@ -60,6 +62,7 @@ _REPLICAS_READ_S: Final = 1.0
 _DEPENDENCIES: Final = {Dependency.REDIS: "Redis", Dependency.STORE: "The object store"}
 _BROWSER: Final = "avion_media_review"
 _BROWSER_ID: Final = re.compile("[0-9a-f]{16}")
+AUDIT_LISTS: Final = {"": Kind.PEOPLE, "calls": Kind.CALLS, "refused": Kind.REFUSED}
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})
 _log = get_logger(path="console")
 
@@ -96,7 +99,7 @@ class Console:
         environment = config.admin.environment
         self._about = About(version("avion-media"), socket.gethostname(), environment, runtime.consumer)
         spans = {"delete_delay": config.delete.delay, "evidence_ttl": config.moderation.evidence_ttl}
-        self._questions = Questions(runtime, self._actions, spans)
+        self._questions = Questions(runtime, operations, spans)
 
     def routes(self) -> list[BaseRoute]:
         """Return the routes for the application on the admin port."""
@@ -299,7 +302,7 @@ class Console:
     async def _draw(self, request: Request, template: str, view: View, **values: Any) -> Response:
         """Return a page. The result of the last action is at its top."""
         try:
-            done = await audit.find(self._redis, view.query.get("done", ""))
+            done = await find_result(self._redis, view.query.get("done", ""))
         except MediaError:
             done = None
         return HTMLResponse(await draw_page(template, view, done=done, **values))
@@ -424,10 +427,13 @@ class Console:
 
     async def _audit(self, request: Request) -> Response:
         view = await self._view(request, "audit")
-        before, text = (request.query_params.get(name, "").strip() for name in ("before", "q"))
-        entries, behind = await self._operations.recorded(before, text)
-        older = wording.address("/console/audit", {"q": text, "before": behind}) if behind else ""
-        return await self._draw(request, "audit.html", view, entries=entries, older=older, text=text)
+        before, text, of = (request.query_params.get(name, "").strip() for name in ("before", "q", "of"))
+        query = AuditQuery((AUDIT_LISTS.get(of, Kind.PEOPLE),), text)
+        entries, behind = await self._operations.recorded(query, before)
+        older = wording.address("/console/audit", {"q": text, "of": of, "before": behind}) if behind else ""
+        lists = {name: wording.address("/console/audit", {"q": text, "of": name}) for name in AUDIT_LISTS}
+        shown = {"entries": entries, "older": older, "text": text, "of": of, "lists": lists}
+        return await self._draw(request, "audit.html", view, **shown)
 
     async def _follow(self, request: Request) -> Response:
         page = request.query_params.get("page", "")
@@ -453,7 +459,11 @@ class Console:
         note = (form.get("note") or "").strip()[:MAX_NOTE]
         for_s = float(chosen(form, "for_s", ENDS) or 0)
         order = Order(question.targets, who=person_of(request), note=note, rate=_rate_of(form), for_s=for_s)
-        done = (await self._operations.carry_out(question.action.name, order)).entry.entry_id
+        outcome = await self._operations.carry_out(question.action.name, order)
+        said = question.action.result(outcome) + (f" Note: {note}" if note else "")
+        done = ""
+        with suppress(Unavailable):  # the action was carried out: the next page only lacks the sentence
+            done = await keep_result(self._redis, ActionResult(question.action.name, said, not outcome.problems))
         self._causes.forget()
         back = question.back
         return RedirectResponse(f"{back}{'&' if '?' in back else '?'}{urlencode({'done': done})}", 303)

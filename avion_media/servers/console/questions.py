@@ -21,6 +21,7 @@ from avion_media.items.moderation.desk import Claim, Desk
 from avion_media.operations import hosts
 from avion_media.operations.dead_letters import MAX_EXAMINED, Selection, bulk_targets, find_matching, show
 from avion_media.operations.operation import InvalidTarget, Operation, many
+from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 from avion_media.servers.console.sessions import chosen
 from avion_media.servers.console.wording import address, duration, meaning, queue_title, short
@@ -109,11 +110,12 @@ class Question:
 class Questions:
     """All questions of one console. ``spans``: the times in seconds that the questions name."""
 
-    def __init__(self, runtime: Runtime, actions: Mapping[str, Operation], spans: Mapping[str, float]) -> None:
+    def __init__(self, runtime: Runtime, operations: Operations, spans: Mapping[str, float]) -> None:
         self._runtime = runtime
+        self._operations = operations
         self._redis = runtime.redis
         self._desk = Desk(runtime.redis)
-        self._actions = {name: each for name, each in actions.items() if each.perform is not None}
+        self._actions = {name: each for name, each in operations.allowed.items() if each.perform is not None}
         self._spans = {name: duration(seconds) for name, seconds in spans.items()}
 
     def consequences(self, action: Operation) -> list[str]:
@@ -131,7 +133,7 @@ class Questions:
         action = self._actions.get(form.get("action") or "")
         if action is None:
             return None
-        action.require(who)
+        self._operations.require(action.name, who)
         if action.name == "replay_all":
             return await self._ask_for_replay(action, form)
         if form.get("all") and action.noun == "dead letter":

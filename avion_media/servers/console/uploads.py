@@ -13,23 +13,22 @@ from starlette.responses import JSONResponse, Response
 
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.servers.api.errors import map_exception
-from avion_media.servers.api.media_service import MediaService
 from avion_media.servers.console.sessions import read_body
-from trio_grpc import CallContext
+from trio_grpc import CallContext, Service
 
 
 class Uploads:
     """Carries out the steps of an upload. Requests and responses are the messages of the contract, as JSON."""
 
-    def __init__(self, service: MediaService) -> None:
-        self._service = service
+    def __init__(self, service: Service) -> None:
+        self._handlers = {name: handler for name, (handler, _signature) in service.methods.items()}
 
     async def call(self, method: str, request: Request) -> Response:
         """Return the response of a call about the media item in the path. A gRPC status becomes an error."""
         body = (await read_body(request)).decode(errors="replace")
         try:
             message: Any = getattr(wire, f"{method}Request")(**request.path_params)
-            answer = await getattr(self._service, method)(Parse(body or "{}", message), CallContext.local())
+            answer = await self._handlers[method](Parse(body or "{}", message), CallContext.local())
         except ParseError as error:
             return JSONResponse({"error": str(error)}, 400)
         except Exception as error:

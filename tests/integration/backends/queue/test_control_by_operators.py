@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -27,12 +28,12 @@ from avion_media.common.errors import Dependency, Reason, Unavailable
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.items.item import Items
-from avion_media.operations import audit
 from avion_media.operations.operation import Order
 from avion_media.operations.table import Operations
 from avion_media.servers.admin.application import operation_routes
 from avion_media.servers.admin.operators import OperatorGate
 from avion_media.workers.bulk import BulkRunner, ReplayDeadLetters
+from tests.audit_log import LogInMemory
 from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
 
 TOKEN = "a-token-of-some-length-0123456789"
@@ -190,14 +191,15 @@ async def test_a_job_with_a_bug_is_paused_and_says_why(redis: Redis) -> None:
     assert (job.state, job.problem) == (JobState.PAUSED, "KeyError('boom')")
 
 
-def operations_on(redis: Redis) -> Operations:
-    return Operations(cast("Any", SimpleNamespace(items=Items(ResourceSlot(Dependency.STORE), redis), kill=None)))
+def operations_on(redis: Redis, log: LogInMemory) -> Operations:
+    items = Items(ResourceSlot(Dependency.STORE), redis)
+    return Operations(cast("Any", SimpleNamespace(items=items, kill=None, audit=log)), "admin")
 
 
 async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) -> None:
-    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    queue, log = TaskQueue(redis, PROCESSING_QUEUE), LogInMemory()
     gate = OperatorGate(lambda: {fingerprint(TOKEN): Person()})
-    app = Starlette(routes=operation_routes(operations_on(redis), gate))
+    app = Starlette(routes=operation_routes(operations_on(redis, log), gate))
     statuses = {
         f"/queues/{PROCESSING_QUEUE}/pause": 200,
         f"/queues/{PROCESSING_QUEUE}/replay?rate=5&older_than=7d": 400,
@@ -228,16 +230,17 @@ async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) ->
         assert (await client.post(f"/queues/{PROCESSING_QUEUE}/resume")).json()["was_paused"]
         jobs = {each["job"]: each["state"] for each in (await client.get("/jobs")).json()}
         assert jobs == {"processing.replay": "running", "delete.undelete": "cancelled"}
-    entries, _ = await audit.read(redis)
-    done = [each for each in reversed(entries) if "Not done" not in each.result]
-    assert [each.action for each in done] == [
+    assert [each.action for each in log.records] == [
         "pause", "replay_all", "cancel", "undelete_all", "pause_job", "resume_job", "cancel_job", "resume",
     ]  # fmt: skip
-    assert {each.who for each in entries} == {f"token {fingerprint(TOKEN).hex()[:8]}"}
+    refused = Counter(each[3] for each in log.refusals)
+    assert refused == {"INVALID_ARGUMENT": 7, "FAILED_PRECONDITION": 3, "NOT_FOUND": 2}
+    actors = {each.actor for each in log.records} | {actor for _, actor, _, _ in log.refusals}
+    assert actors == {f"token {fingerprint(TOKEN).hex()[:8]}"}
 
 
 async def test_what_cannot_be_done_with_one_target_is_done_with_the_others(redis: Redis) -> None:
-    queue, operations = TaskQueue(redis, PROCESSING_QUEUE), operations_on(redis)
+    queue, operations = TaskQueue(redis, PROCESSING_QUEUE), operations_on(redis, LogInMemory())
     outcome = await operations.carry_out("pause", Order([PROCESSING_QUEUE, "nonsense"], who=Person("ada")))
     assert (list(outcome.done), outcome.sentences()) == ([PROCESSING_QUEUE], ["nonsense: no such queue"])
     assert (await queue.stats()).paused_since

@@ -2,75 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import redis as redis_py
 import trio
 
-from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.credentials import Person
 from avion_media.common.errors import Dependency, Unavailable
-from avion_media.common.resources import ResourceSlot
-from avion_media.items.item import Items
-from avion_media.operations import audit
 from avion_media.operations.operation import Order, Outcome, Work
 from avion_media.operations.table import Operations
+from avion_media.process.audit import AuditRecord
+from tests.audit_log import LogInMemory
 
 
 @pytest.fixture
-async def redis(redis_of_process: str) -> AsyncIterator[Redis]:
-    """An empty Redis."""
-    with redis_py.Redis.from_url(redis_of_process) as client:
-        client.flushall()
-    async with open_redis(redis_of_process) as redis:
-        yield redis
+def log() -> LogInMemory:
+    """An empty log."""
+    return LogInMemory()
 
 
-async def carry_out(redis: Redis, work: Work, note: str = "") -> Outcome:
+async def carry_out(log: LogInMemory, work: Work, note: str = "") -> Outcome:
     """Release two targets, as ada."""
-    operations = Operations(cast("Any", SimpleNamespace(items=Items(ResourceSlot(Dependency.STORE), redis))))
+    operations = Operations(cast("Any", SimpleNamespace(audit=log)), "console")
     return await operations.carry_out("release", Order(("one", "two"), who=Person("ada"), note=note), work)
 
 
-async def only_entry(redis: Redis) -> audit.AuditEntry:
+def only_entry(log: LogInMemory) -> AuditRecord:
     """The entry of the action."""
-    (entry,), _ = await audit.read(redis)
-    assert (entry.who, entry.action, entry.count, entry.targets) == ("ada", "release", 2, "one, two")
+    (entry,) = log.records
+    assert (entry.actor, entry.action, entry.target) == ("ada", "release", ("one", "two"))
     return entry
 
 
-async def test_an_action_is_recorded_with_its_note(redis: Redis) -> None:
+async def test_an_action_is_recorded_with_its_note(log: LogInMemory) -> None:
     async def work() -> Outcome:
         return Outcome({"one": {}, "two": {}})
 
-    outcome = await carry_out(redis, work, "ticket 7")
-    entry = await only_entry(redis)
-    assert (entry.result, entry.note) == ("2 media items are released: processed and published.", "ticket 7")
+    outcome = await carry_out(log, work, "ticket 7")
+    entry = only_entry(log)
+    assert entry.note == "2 media items are released: processed and published. Note: ticket 7"
     assert outcome.entry == entry
 
 
 @pytest.mark.parametrize(
-    ("error", "cause"),
+    ("error", "cause", "code"),
     [
-        (Unavailable(Dependency.STORE, "it is down"), "the object store is not available: it is down"),
-        (KeyError("colr"), "'colr'"),
-        (AssertionError(), "AssertionError"),
+        (Unavailable(Dependency.STORE, "it is down"), "the object store is not available: it is down", "UNAVAILABLE"),
+        (KeyError("colr"), "'colr'", "INTERNAL"),
+        (AssertionError(), "AssertionError", "INTERNAL"),
     ],
 )
-async def test_an_action_that_fails_is_recorded_with_the_cause(redis: Redis, error: Exception, cause: str) -> None:
+async def test_an_action_that_fails_is_recorded_with_the_cause(
+    log: LogInMemory, error: Exception, cause: str, code: str
+) -> None:
     async def work() -> Outcome:
         raise error
 
     with pytest.raises(type(error)):
-        await carry_out(redis, work)
-    assert (await only_entry(redis)).result == f"Not completed: {cause}"
+        await carry_out(log, work)
+    assert (only_entry(log).note, only_entry(log).outcome) == (f"Not completed: {cause}", code)
 
 
 @pytest.mark.parametrize(("ends", "result"), [(True, "2 media items"), (False, "Not completed: it was interrupted")])
-async def test_an_action_that_is_cancelled_is_recorded(redis: Redis, ends: bool, result: str) -> None:
+async def test_an_action_that_is_cancelled_is_recorded(log: LogInMemory, ends: bool, result: str) -> None:
     with trio.CancelScope() as scope:
 
         async def work() -> Outcome:
@@ -79,6 +74,6 @@ async def test_an_action_that_is_cancelled_is_recorded(redis: Redis, ends: bool,
                 await trio.sleep_forever()
             return Outcome({"one": {}, "two": {}})
 
-        await carry_out(redis, work)
+        await carry_out(log, work)
     assert scope.cancelled_caught is not ends
-    assert (await only_entry(redis)).result.startswith(result)
+    assert only_entry(log).note.startswith(result)

@@ -14,7 +14,6 @@ from avion_media.backends.queue import TaskQueue
 from avion_media.backends.queue.task_scan import find_tasks
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.operations import audit
 from avion_media.operations.dead_letters import (
     MAX_EXAMINED,
     PAGE_ROWS,
@@ -228,20 +227,3 @@ async def test_media_are_filtered_by_type_size_and_day(
         other.xadd("media_events", {"event": json.dumps(event)}, id=f"{at_ms}-0")
     page = await read_media(redis, wanted, "small")
     assert [MEDIA_IDS.index(tile.media_id) for tile in page.tiles] == found
-
-
-async def test_the_audit_log_is_bounded(redis: Redis, other: redis_py.Redis) -> None:
-    pipeline = other.pipeline()
-    for _ in range(audit.KEPT + 200):
-        pipeline.xadd(audit.AUDIT_STREAM, {"who": "x"})
-    pipeline.execute()
-    targets = audit.named(["a", "b", "c", "d", "e", "f", "g"])
-    written = await audit.record(redis, audit.AuditEntry("ada", "replay", 7, targets, "", "Done.", "r"))
-    assert other.xlen(audit.AUDIT_STREAM) < audit.KEPT + 200
-    found = await audit.find(redis, written.entry_id)
-    assert found == written
-    assert (found.who, found.count, found.targets) == ("ada", 7, "a, b, c, d, e and 2 more")
-    page, older = await audit.read(redis)
-    assert page[0] == found
-    rest, _ = await audit.read(redis, older)
-    assert rest[0].entry_id < page[-1].entry_id

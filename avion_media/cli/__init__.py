@@ -28,7 +28,7 @@ _COMMANDS = {
     "hosts": ("hosts", "Block, list, purge and measure the hosts of remote media."),
     "blocklist": ("moderation", "Show, import and check block lists."),
     "review": ("moderation", "List, release or block media that wait for a moderator."),
-    "audit": ("queues", "List the last actions of operators."),
+    "audit": ("audit", "List, check and export what operators did and services changed."),
     "tokens": ("tokens", "Rotate the keys that sign the tokens of private media."),
     "inspect": ("inspect", "Show everything that is stored about one media item."),
     "usage": ("usage", "Show the media of an owner, by kind and month."),

@@ -1,4 +1,4 @@
-"""``queues``, ``jobs`` and ``audit``: what waits, the bulk jobs that the service carries out, and who did what."""
+"""``queues`` and ``jobs``: what waits, and the bulk jobs that the service carries out."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import click
 from avion_media.backends.queue import QueueStats, all_jobs
 from avion_media.backends.queue.task_scan import FoundTask, find_tasks
 from avion_media.cli.output import json_option, note_option, print_found, print_lines
-from avion_media.cli.problems import CommandFailed, UsageError, sanitize
+from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.cli.resources import act, act_on, on_service, raise_problems
 from avion_media.common.settings import seconds_of
 from avion_media.common.tasks import DROP_DELETED, QUEUES
 from avion_media.items.deletion.notices import notice_backlog
-from avion_media.operations.audit import AuditEntry
 from avion_media.operations.inspection import format_time
 from avion_media.operations.queues import may_be_cancelled
-from avion_media.operations.table import Operations
 from avion_media.process.runtime import Runtime
 
 SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
@@ -212,24 +210,3 @@ def _job_command(word: str, what: str) -> click.Command:
 jobs_command.add_command(_job_command("pause", "Stop JOB for now."))
 jobs_command.add_command(_job_command("resume", "Continue JOB where it stopped."))
 jobs_command.add_command(_job_command("cancel", "End JOB. The changes that the job has made stay."))
-
-
-@click.command("audit")
-@click.argument("text", required=False, default="")
-@json_option
-def audit_command(text: str, as_json: bool) -> None:
-    """List the last 50 actions of operators, newest first. With TEXT: those with it in a field, or on that day (UTC).
-
-    Redis keeps the last 1,000 actions; the log has all of them, as operator.action.
-    """
-    entries, _older = on_service(lambda runtime: Operations(runtime).recorded(text=text))
-    print_lines(
-        [each.document() for each in entries],
-        [sanitize(f"{format_time(each.at)}  {each.who}  {_sentence_of(each)}") for each in entries] or ["no actions"],
-        as_json=as_json,
-    )
-
-
-def _sentence_of(entry: AuditEntry) -> str:
-    note = f" Note: {entry.note}" if entry.note else ""
-    return f"{entry.action} {entry.targets}: {entry.result}{note}"

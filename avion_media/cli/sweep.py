@@ -13,6 +13,7 @@ from avion_media.cli.resources import act, on_service
 from avion_media.common.clock import utc_now
 from avion_media.config import Config
 from avion_media.items.state.sweep_state import SweepState
+from avion_media.operations.log import expire, note_lost
 from avion_media.operations.operation import Outcome
 from avion_media.process.runtime import Runtime
 from avion_media.workers.sweep import MEANINGS, Reconciliation, Report, SweepDecision
@@ -53,6 +54,8 @@ def _sweep(config: Config, *, force: bool, tell: Callable[[SweepDecision], None]
 
     async def sweep(runtime: Runtime) -> Outcome:
         report = await Reconciliation(runtime.replay, config).run(force=force, observe=tell)
+        await note_lost(runtime)
+        await expire(runtime, config.audit.keep)
         if not report.refusals:
             await SweepState(runtime.items.redis).note_whole_pass(utc_now())  # for those that wait for a sweep
         counts = [f"{counts.media} {reason}" for reason, counts in sorted(report.done.items())]

@@ -12,6 +12,7 @@ from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.common.telemetry import instruments
 from avion_media.items.state.sweep_state import START, SweepState
+from avion_media.operations.log import expire, note_lost
 from avion_media.process.runtime import Runtime
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep import Reconciliation, Report
@@ -37,6 +38,7 @@ class _Sweeper:
     def __init__(self, runtime: Runtime, config: WorkerSettings, path: str) -> None:
         self._runtime = runtime
         self._interval_s = config.sweep.interval
+        self._keep_s = config.audit.keep
         self._leadership = Lock(runtime.redis, _LEADER, ttl_s=_LEADER_TTL_S)
         self._state = SweepState(runtime.redis)
         self._reconciliation = Reconciliation(runtime.replay, config)
@@ -109,6 +111,8 @@ class _Sweeper:
         for reason, counts in report.done.items():
             telemetry.count(instruments.SWEEP_MEDIA, counts.media, reason=str(reason))
         self._log_report(report)
+        await note_lost(self._runtime)
+        await expire(self._runtime, self._keep_s)
 
     def _log_report(self, report: Report) -> None:
         for refusal in report.refusals:

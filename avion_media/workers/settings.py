@@ -1,4 +1,4 @@
-"""Settings of the sweep and of webhooks."""
+"""Settings of the sweep, of the audit log and of webhooks."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ class SweepConfig(Section):
     always_allowed: int = Field(100, ge=0, description="Number of objects that a sweep may always delete")
 
 
+class AuditConfig(Section):
+    """The audit log (docs/audit.md)."""
+
+    keep: Duration = Field(
+        400 * 86400.0, ge=86400, description="Age at which the sweep removes the audit records of a day"
+    )
+
+
 class WebhooksConfig(Section):
     """Events for other services over HTTP (docs/webhooks.md): the `webhooks` role."""
 
@@ -39,7 +47,8 @@ class WebhooksConfig(Section):
 
 
 class WorkerSettings(ProcessSettings):
-    """Those of the process, of the sweep and of webhooks."""
+    """Those of the process, of the sweep, the audit log and webhooks."""
 
     sweep: SweepConfig = SweepConfig()
+    audit: AuditConfig = AuditConfig()
     webhooks: WebhooksConfig = WebhooksConfig()

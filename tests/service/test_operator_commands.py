@@ -71,7 +71,8 @@ class Operator:
 
     def keys(self) -> set[str]:
         listing = self.bucket.client.list_objects_v2(Bucket=self.bucket.bucket)
-        return {each["Key"] for each in listing.get("Contents", ())}
+        found = {each["Key"] for each in listing.get("Contents", ())}
+        return {key for key in found if not key.startswith("audit/")}
 
     def add_dead_letter(self, queue: str, error: str, days_ago: float, **fields: str) -> str:
         """A dead letter, written as the contract says; its entry id."""
@@ -160,8 +161,8 @@ def test_replay_queues_again_with_the_history(operator: Operator) -> None:
     assert (task["error"], task["replays"]) == ("boom", "1")
     assert "attempts" not in task
     assert [each["entry_id"] for each in operator.json("dlq", "list")] == [other]
-    (replayed,) = operator.json("audit", str(upload))
-    assert replayed["targets"] == f"{PROCESSING_QUEUE}/{entry_id} ({upload})"
+    (replayed,) = operator.json("audit", "--target", str(upload))
+    assert replayed["target"] == [f"{PROCESSING_QUEUE}/{entry_id} ({upload})"]
     assert "no such dead letter" in operator.run("dlq", "replay", entry_id, status=1).stderr
 
 
@@ -209,7 +210,7 @@ def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None
     assert "theirs" in operator.run("queues", "list", "processing").stdout
     paused = operator.run("queues", "pause", "processing", "--note", "CDN maintenance", "--for", "2h")
     assert '"event": "operator.action"' in paused.stderr
-    assert '"who": "' in paused.stderr
+    assert '"actor": "' in paused.stderr
     assert operator.json("queues")[PROCESSING_QUEUE]["paused_since"] > 0
     shown = operator.run("queues").stdout
     assert re.search(r"paused by \S+ since \d{4}-\S+: CDN maintenance, until \d{4}-", shown)
@@ -225,10 +226,13 @@ def test_the_last_actions_are_listed_by_what_is_known_of_them(operator: Operator
     operator.run("queues", "pause", "processing", "--note", "CDN maintenance")
     operator.run("queues", "resume", "processing")
     resumed, paused = operator.json("audit")
-    assert (resumed["action"], paused["action"], paused["note"]) == ("resume", "pause", "CDN maintenance")
-    assert operator.json("audit", "cdn") == operator.json("audit", "Pause queue") == [paused]
-    (line,) = operator.run("audit", "pause").stdout.splitlines()
-    assert line.startswith(paused["at"])
+    assert (resumed["action"], paused["action"], paused["entrance"]) == ("resume", "pause", "command")
+    for words in (("--text", "cdn"), ("--text", "Pause queue"), ("--action", "pause"), ("--actor", paused["actor"])):
+        assert paused in operator.json("audit", *words)
+    assert operator.json("audit", "--text", "cdn") == operator.json("audit", "--action", "pause") == [paused]
+    assert operator.json("audit", "--since", "2100-01-01") == operator.json("audit", "--calls") == []
+    (line,) = operator.run("audit", "--action", "pause").stdout.splitlines()
+    assert line.startswith(paused["time"][:19])
     assert re.search(r"  \S+  pause media_processing_queue: .* paused.* Note: CDN maintenance$", line)
 
 

@@ -19,6 +19,7 @@ from avion_media.common.telemetry import instruments
 from avion_media.common.telemetry.traces import trace_of_medium
 from avion_media.config import Config, ConfigError, ports_without_auth
 from avion_media.config.dangers import dangers
+from avion_media.items.item import NoRemoteKey
 from avion_media.media.native import load_elsewhere, needed_of_wheels
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
@@ -41,6 +42,7 @@ from supervisors import (
 )
 from trio_telemetry import configure_logging, get_logger, open_telemetry
 
+_MISTAKES = CannotListen, NoRemoteKey  # whose sentence says everything, without a traceback
 _UNCLEAN_ENDS = {EventKind.STOPPED: "error", EventKind.CANCELLED: "late", EventKind.STUCK: "stuck"}
 # For children that had to be cancelled, and for the process itself. The watchdog ends it after that.
 MARGIN_S = 3.0
@@ -219,7 +221,7 @@ def _log_transition(runtime: Runtime, event: Event) -> None:
         return  # an attempt logs its own end
     log = get_logger(path=event.path, incarnation=event.incarnation)
     fields: dict[str, Any] = {"exc_info": event.error} if event.error else {}
-    if isinstance(cause := _first_cause(event.error), CannotListen):
+    if isinstance(cause := _first_cause(event.error), _MISTAKES):
         fields = {"why": str(cause)}  # a traceback says nothing more
     if event.stack is not None:
         fields["stack"] = event.stack
@@ -235,11 +237,11 @@ def _log_transition(runtime: Runtime, event: Event) -> None:
 def explain(error: BaseException) -> list[str]:
     """Return the causes of a failed tree, innermost first: one line each, with the path of the failed node.
 
-    For a port that is taken, return one line.
+    For a mistake of the operator, return one line.
     """
     if isinstance(error, BaseExceptionGroup):
         return [line for each in error.exceptions for line in explain(each)]
-    if isinstance(cause := _first_cause(error), CannotListen):
+    if isinstance(cause := _first_cause(error), _MISTAKES):
         return [str(cause)]
     lines = []
     if isinstance(error, StartFailed | TooManyRestarts) and error.__cause__ is not None:

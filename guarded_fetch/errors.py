@@ -12,6 +12,7 @@ class FetchCode(StrEnum):
     REMOTE_STATUS = "remote_status"  # an error status, too many redirects, or not HTTP
     TOO_LARGE = "too_large"
     EMPTY = "empty"
+    NOT_CACHEABLE = "not_cacheable"  # the server forbids copies: Cache-Control with private or no-store
 
 
 class FetchError(Exception):
@@ -34,11 +35,14 @@ class FetchRejected(FetchError):
 
 
 class Gone(FetchRejected):
-    """The server reports, by ``status``, that the resource does not exist (any more), or must not be served."""
+    """The resource does not exist (any more), or no copy of it may be served."""
 
-    def __init__(self, status: int) -> None:
-        super().__init__(FetchCode.REMOTE_STATUS, f"HTTP {status}")
-        self.status = status
+
+class NotCacheable(Gone):
+    """The server forbids shared caches to keep its response."""
+
+    def __init__(self, cache_control: str) -> None:
+        super().__init__(FetchCode.NOT_CACHEABLE, f"Cache-Control: {cache_control}")
 
 
 class FetchUnavailable(FetchError):

@@ -38,7 +38,7 @@ class Exchange:
         self._timeouts = timeouts
         self._wire_bytes_left = max_wire_bytes
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_INCOMPLETE_BYTES)
-        self._headers: dict[bytes, bytes] = {}
+        self._headers: dict[bytes, list[bytes]] = {}
         self._ended = False
         self._chunks = 0
         self._body_bytes = 0
@@ -82,15 +82,15 @@ class Exchange:
             raise FetchRejected(FetchCode.REMOTE_STATUS, f"not HTTP: {shortened(str(error))}") from None
         self.status = response.status_code
         for name, value in response.headers:
-            self._headers.setdefault(name, value)
+            self._headers.setdefault(name, []).append(value)
 
     def header(self, name: bytes) -> str:
         """Return the first header of that (lower-case) name, or an empty text. Read as UTF-8, unlike the standard."""
-        value = self._headers.get(name, b"")
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            return value.decode("latin-1")
+        return next(iter(self.headers(name)), "")
+
+    def headers(self, name: bytes) -> list[str]:
+        """Return all headers of that name, as `header` does."""
+        return [_text_of(value) for value in self._headers.get(name, [])]
 
     async def read(self) -> bytes:
         """Return the next bytes of the body; empty at its end.
@@ -177,3 +177,10 @@ def _check_greeting(greeting: bytes) -> None:
 def shortened(text: str) -> str:
     """Return untrusted text for a log line: limited in length, without control characters."""
     return ascii(text[:_MAX_DETAIL_CHARACTERS])[1:-1][:_MAX_DETAIL_CHARACTERS]
+
+
+def _text_of(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

@@ -12,7 +12,7 @@ import re
 import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Protocol
@@ -21,15 +21,17 @@ from urllib.parse import quote, unquote, urljoin
 import trio
 
 from guarded_fetch.dial import DEFAULT_TIMEOUTS, Dialler, FetchTimeouts, Resolve, resolve_by_system
-from guarded_fetch.errors import FetchCode, FetchRejected, FetchUnavailable, Gone, ServerError
+from guarded_fetch.errors import FetchCode, FetchRejected, FetchUnavailable, Gone, NotCacheable, ServerError
 from guarded_fetch.exchange import Exchange, shortened
 from guarded_fetch.guard import AddressGuard, AddressRefused
 from guarded_fetch.url import RemoteUrl, has_forbidden_character, parse_remote_url
 
+NameOf = Callable[[RemoteUrl], str]
+"""Returns a name of a URL that is the same each time."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
 _NOT_MODIFIED = 304
-_GONE = frozenset({404, 410, 451})
+_GONE = frozenset({401, 403, 404, 410, 451})
 # Statuses worth a retry. Those of the whole server count against it; those of this resource alone do not.
 _OF_RESOURCE = frozenset({408, 425, 500})
 _OF_HOST = frozenset({429, 502, 503, 504, 520, 521, 522, 523, 524, 530})
@@ -39,6 +41,8 @@ _MAX_RETRY_AFTER_CHARACTERS = 64
 _FRAMING_BYTES = 256 << 10  # headers, interim responses, and the framing of a small body
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,126}"')  # RFC 9110, 8.8.3; longer ones than this are not kept
 _MAX_DATE_CHARACTERS = 64
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)  # RFC 9110, 5.6.4
+_FORBIDDING = frozenset({"private", "no-store"})
 _SOURCE, _ETAG_NAME, _DATE_NAME = "remote-source", "remote-etag", "remote-date"
 
 
@@ -105,7 +109,8 @@ class Fetcher:
         the ``known`` copy is current.
 
         Raises `FetchRejected`: REMOTE_REFUSED (by the guard, or a name that does not exist; both must look the same),
-        REMOTE_STATUS (the server's status; `Gone` for some), TOO_LARGE or EMPTY. Raises `FetchUnavailable` if another
+        REMOTE_STATUS (the server's status), TOO_LARGE, EMPTY or NOT_CACHEABLE; `Gone` if no copy may be served any
+        more. Raises `FetchUnavailable` if another
         attempt may help, also after an interrupted body; `ServerError` for a status. Raises also what ``check`` and
         ``admitted`` raise, and `OSError` of a write to ``fd``. A cancel closes the connection, and leaves the file
         partly written.
@@ -130,9 +135,12 @@ class Fetcher:
                 await answer.ask(url, self._user_agent, conditions, accept=self._accept)
                 location = answer.header(b"location")
                 if answer.status not in _REDIRECTS or not location:
-                    if answer.status == _NOT_MODIFIED and conditions:
+                    is_confirmed = answer.status == _NOT_MODIFIED and bool(conditions)
+                    if not is_confirmed:
+                        _check_status(answer)
+                    _check_cacheable(answer)
+                    if is_confirmed:
                         return None
-                    _check_status(answer)
                     size_bytes = await self._save_body(answer, fd, max_bytes)
                     etag, date = answer.header(b"etag"), answer.header(b"last-modified")
                     return Fetched(size_bytes, url, validators_of(url, etag, date))
@@ -195,11 +203,28 @@ def _check_status(answer: Exchange) -> None:
     if status == 200:
         return
     if status in _GONE:
-        raise Gone(status)
+        raise Gone(FetchCode.REMOTE_STATUS, f"HTTP {status}")
     if status in _OF_HOST or status in _OF_RESOURCE:
         asked = answer.header(b"retry-after")
         raise ServerError(status, of_host=status in _OF_HOST, retry_after_s=retry_after_s(asked))
     raise FetchRejected(FetchCode.REMOTE_STATUS, f"HTTP {status}")
+
+
+def _check_cacheable(answer: Exchange) -> None:
+    control = ", ".join(answer.headers(b"cache-control"))
+    if forbids_copies(control):
+        raise NotCacheable(shortened(control))
+
+
+def forbids_copies(cache_control: str) -> bool:
+    """Return whether a value of ``Cache-Control`` has the directive ``private`` or ``no-store`` (RFC 9111, 5.2.2).
+
+    ``private="a, b"`` counts as well, although it is about single headers: many servers mean the whole response. What
+    stands in other quoted arguments does not count; behind a quote that is never closed it does.
+    """
+    directives = _QUOTED.sub("", cache_control).split(",")
+    names = {each.partition("=")[0].strip().lower() for each in directives}
+    return not _FORBIDDING.isdisjoint(names)
 
 
 def retry_after_s(text: str) -> float | None:
@@ -217,9 +242,14 @@ def retry_after_s(text: str) -> float | None:
     return min(max(seconds, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)
 
 
+def source_of(url: RemoteUrl) -> str:
+    """Return the SHA-256 of a URL, in hex."""
+    return hashlib.sha256(str(url).encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """Validators of one response. They are valid only for its URL: ``source`` is the SHA-256 of that URL, in hex.
+    """Validators of one response. They are valid only for its URL: ``source`` is what ``name_of`` makes of that URL.
 
     The URL may redirect elsewhere later, where the same entity tag would mean another file.
     """
@@ -227,10 +257,16 @@ class Validators:
     source: str
     etag: str = ""
     last_modified: str = ""
+    name_of: NameOf = field(default=source_of, compare=False, repr=False)
+
+    def named_by(self, name_of: NameOf, url: RemoteUrl) -> Validators:
+        """Return the same validators of a response from ``url``, with another name of it: a keyed one shows nobody
+        where the file came from."""
+        return replace(self, source=name_of(url), name_of=name_of)
 
     def conditions(self, url: RemoteUrl) -> list[tuple[str, str]]:
         """Return the headers that make a request to ``url`` conditional; none if the response came from another URL."""
-        if source_of(url) != self.source:
+        if self.name_of(url) != self.source:
             return []
         pairs = (("If-None-Match", self.etag), ("If-Modified-Since", self.last_modified))
         return [(name, value) for name, value in pairs if value]
@@ -250,17 +286,12 @@ def validators_of(url: RemoteUrl, etag: str, last_modified: str) -> Validators |
     return Validators(source_of(url), kept_etag, kept_date) if kept_etag or kept_date else None
 
 
-def validators_from(metadata: Mapping[str, str]) -> Validators | None:
-    """Read what `Validators.to_metadata` wrote; None if it is missing or malformed."""
+def validators_from(metadata: Mapping[str, str], name_of: NameOf = source_of) -> Validators | None:
+    """Read what `Validators.to_metadata` wrote; None if it is missing or malformed. ``name_of``: see `Validators`."""
     source, etag, date = (unquote(metadata.get(name, "")) for name in (_SOURCE, _ETAG_NAME, _DATE_NAME))
     if not source or (etag and not _ETAG.fullmatch(etag)) or (date and not _is_date(date)):
         return None
-    return Validators(source, etag, date) if etag or date else None
-
-
-def source_of(url: RemoteUrl) -> str:
-    """See `Validators.source`."""
-    return hashlib.sha256(str(url).encode()).hexdigest()
+    return Validators(source, etag, date, name_of) if etag or date else None
 
 
 def _is_date(text: str) -> bool:

@@ -343,7 +343,7 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "CacheRemoteMediaRequest": {
         "remote_url": (
             "An `http` or `https` URL. Required. [Remote media](../remote.md) says which addresses are fetched",
-            ("REMOTE_URL_REQUIRED", "REMOTE_URL_INVALID"),
+            ("REMOTE_URL_REQUIRED", "REMOTE_URL_INVALID", "OWN_URL"),
         ),
         "kind": (
             "What the file is: `REMOTE_MEDIA_KIND_ATTACHMENT`, `…_AVATAR`, `…_HEADER`, `…_EMOJI` or `…_PREVIEW_CARD`."
@@ -499,7 +499,10 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "note": (f"For the audit log, of at most {validation.MAX_NOTE} characters", ("NOTE_TOO_LONG",)),
         "keep_evidence": ("Deprecated and without effect: evidence is kept unless `discard_evidence`", ()),
         "discard_evidence": ("Keep no copy of the files in `quarantine/`", ()),
-        "requested_at": ("When the notice arrived that asks for the block. Not in the future", ("REQUESTED_AT_INVALID",)),
+        "requested_at": (
+            "When the notice arrived that asks for the block. Not in the future",
+            ("REQUESTED_AT_INVALID",),
+        ),
         "ground": ("Why: a `BlockGround`", ("GROUND_INVALID",)),
         "automated": ("The decision was made without a person", ()),
     },

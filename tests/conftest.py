@@ -17,6 +17,7 @@ import redis
 from botocore.config import Config as BotoConfig
 
 from avion_media.backends.settings import S3Config
+from tests.remote_ids import put_remote_key
 from tests.services import S3Address, ceph, moto, redis_server, s3_address_from
 from tests.services.boto import share_models
 
@@ -134,7 +135,7 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.M
 @pytest.fixture
 def s3(ceph_address: S3Address, aws_environment: pytest.MonkeyPatch) -> Iterator[S3Bucket]:
     """A fresh bucket on a real S3 (Ceph)."""
-    yield from fresh_bucket(ceph_address, aws_environment)
+    yield from prepared_bucket(ceph_address, aws_environment)
 
 
 def fresh_bucket(address: S3Address, environment: pytest.MonkeyPatch) -> Iterator[S3Bucket]:
@@ -156,6 +157,13 @@ def fresh_bucket(address: S3Address, environment: pytest.MonkeyPatch) -> Iterato
     finally:
         _remove_bucket(client, bucket)
         client.close()
+
+
+def prepared_bucket(address: S3Address, environment: pytest.MonkeyPatch) -> Iterator[S3Bucket]:
+    """The same, with what a service needs to start."""
+    for bucket in fresh_bucket(address, environment):
+        put_remote_key(bucket.client, bucket.bucket)
+        yield bucket
 
 
 def _remove_bucket(client: S3Client, bucket: str) -> None:

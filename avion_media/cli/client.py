@@ -28,7 +28,7 @@ from avion_media.common.credentials import MIN_OPERATOR_TOKEN, MIN_TOKEN, read_t
 from avion_media.common.errors import Reason
 from avion_media.common.formats import by_filename
 from avion_media.common.parts import MIN_PART_BYTES
-from avion_media.common.settings import PREFIX, Bind
+from avion_media.common.settings import PREFIX
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.common.wire.avion.media_grpc import MediaServiceStub
 from avion_media.config import Config
@@ -101,12 +101,6 @@ class CallFailed(CommandFailed):
         self.code = code
 
 
-def reachable(bind: Bind) -> Bind:
-    """Return where this machine reaches a server, also one that listens on all addresses."""
-    wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-    return Bind(host=wildcard.get(bind.host, bind.host), port=bind.port)
-
-
 @dataclass(frozen=True, slots=True)
 class Begun:
     """An upload that was begun: what the service returned for it. Without an upload id, all of it was sent."""
@@ -153,7 +147,7 @@ class Memory:
 @asynccontextmanager
 async def open_client(config: Config) -> AsyncIterator[Client]:
     """Open a client of the service that this configuration describes."""
-    bind = config.client.address or reachable(config.grpc.bind)
+    bind = config.client.address or config.grpc.bind.reachable
     metadata = caller_metadata(config.client)
     context = _tls_context(config.client)
     try:

@@ -84,6 +84,15 @@ def list_command(as_json: bool) -> None:
     print_found([asdict(each) for each in found], ("host", "scope", "since", "by", "note"), rows, as_json=as_json)
 
 
+@hosts_command.command("not-cacheable")
+@json_option
+def not_cacheable_command(as_json: bool) -> None:
+    """Show the hosts whose servers forbid copies of their files (Cache-Control), and how often they did."""
+    found = on_service(lambda runtime: runtime.items.remote_states.not_cacheable())
+    document = [{"host": host, "count": count} for host, count in found.items()]
+    print_found(document, ("host", "refusals"), list(found.items()), as_json=as_json)
+
+
 @hosts_command.command("usage")
 @click.argument("host", required=False, default="")
 @json_option

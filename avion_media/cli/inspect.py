@@ -11,8 +11,9 @@ from rich.markup import escape
 from avion_media.cli.output import console, json_option, load_config, print_json, read_id, read_url
 from avion_media.cli.problems import CommandFailed, sanitize
 from avion_media.cli.resources import on_service
-from avion_media.common.ids import AnyId
+from avion_media.common.ids import id_or_none
 from avion_media.operations.inspection import id_meant, is_unknown, media_report
+from avion_media.process.runtime import Runtime
 
 _NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
 
@@ -23,25 +24,31 @@ _NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
 def inspect_command(subject: str, as_json: bool) -> None:
     """Show everything that is stored about one media item: status, deletion, moderation, objects, tasks, events.
 
-    ID is a media id, a remote hash, a URL on the origin, or the URL of a remote media item.
+    ID is a media id, the id of a remote file, a URL on the origin, or the URL of a remote media item.
     """
-    any_id = _read_subject(subject)
+    _check(subject)
     url_ttl_s = load_config().upload.url_ttl
-    known = on_service(lambda runtime: media_report(runtime.items, any_id, url_ttl_s=url_ttl_s))
+
+    async def report(runtime: Runtime) -> dict[str, Any]:
+        await runtime.items.read_remote_ids()
+        any_id = id_meant(subject, runtime.items.remote_ids)
+        assert any_id is not None  # it was checked
+        return await media_report(runtime.items, any_id, url_ttl_s=url_ttl_s)
+
+    known = on_service(report)
     if as_json:
         print_json(known)
     else:
         _print(known)
     if is_unknown(known):
-        raise CommandFailed(f"{any_id}: no media item has this id or URL")
+        raise CommandFailed(f"{known['media_id']}: no media item has this id or URL")
 
 
-def _read_subject(text: str) -> AnyId:
-    if any_id := id_meant(text):
-        return any_id
+def _check(text: str) -> None:
     if "://" in text:
-        read_url(text)  # says what is wrong with it
-    return read_id(text)
+        read_url(text)
+    elif not (id_or_none(text) or id_or_none(text.upper())):
+        read_id(text)
 
 
 def _print(known: dict[str, Any]) -> None:

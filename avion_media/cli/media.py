@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from avion_media.cli.client import Client, open_client, reachable
+from avion_media.cli.client import Client, open_client
 from avion_media.cli.output import (
     console,
     json_option,
@@ -40,7 +40,7 @@ def _with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
 
 def origin_url(config: Config) -> str:
     """Return the address of the origin, as seen from this machine."""
-    return config.http.public_url or f"{config.http.scheme}://{reachable(config.http.bind)}"
+    return config.http.public_url or f"{config.http.scheme}://{config.http.bind.reachable}"
 
 
 def describe(status: wire.MediaStatus, base_url: str) -> dict[str, Any]:

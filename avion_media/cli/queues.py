@@ -127,8 +127,8 @@ def list_command(queue: str, tenant: str, limit: int, as_json: bool) -> None:
 
 
 def _row(task: FoundTask) -> tuple[object, ...]:
-    entry, since = task.entry, format_time(task.entry.first_seen)
-    return entry.task.task_id, task.subject, task.tenant, str(task.location), since, entry.attempts, entry.error[:80]
+    entry, work, since = task.entry, task.entry.task, format_time(task.entry.first_seen)
+    return work.task_id, work.subject, task.tenant, str(task.location), since, entry.attempts, entry.error[:80]
 
 
 @queues_command.command("cancel")

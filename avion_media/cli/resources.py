@@ -28,6 +28,7 @@ from avion_media.common.credentials import Person
 from avion_media.common.errors import Dependency, Unavailable
 from avion_media.common.ids import InvalidId
 from avion_media.config import Config
+from avion_media.items.item import NoRemoteKey
 from avion_media.operations.operation import Facts, InvalidTarget, NoSuchTarget, Order, Outcome
 from avion_media.operations.table import EVENT, Operations
 from avion_media.process.audit import AuditLog
@@ -95,12 +96,14 @@ def _on_ctrl_c(interrupt: Callable[[], None]) -> Iterator[None]:
 
 
 def run_directly(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio. An unavailable dependency becomes a `CommandFailed` with one helpful line."""
+    """Run with Trio. An unavailable dependency or a missing key becomes a `CommandFailed` with one helpful line."""
     try:
         return run_quietly(run)
     except Unavailable as error:
         setting = error.setting or _SETTINGS.get(error.dependency, error.dependency)
         raise CommandFailed(f"{error} (see {setting})") from None
+    except NoRemoteKey as error:
+        raise CommandFailed(str(error)) from None
 
 
 def on_service(use: Callable[[Runtime], Awaitable[T]]) -> T:

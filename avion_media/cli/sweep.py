@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -38,7 +39,7 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
             console().print(line(decision), markup=False)
 
     if dry_run:
-        report = on_service(lambda runtime: Reconciliation(runtime.replay, config).run(dry_run=True, observe=tell))
+        report = on_service(partial(_reconcile, config=config, dry_run=True, observe=tell))
     else:
         report = _sweep(config, force=force, tell=tell)
     if as_json:
@@ -49,11 +50,16 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
         raise CommandFailed(*map(str, report.refusals), "look with --dry-run, then repeat with --force")
 
 
+async def _reconcile(runtime: Runtime, *, config: Config, **how: Any) -> Report:
+    await runtime.items.read_remote_ids()
+    return await Reconciliation(runtime.replay, config).run(**how)
+
+
 def _sweep(config: Config, *, force: bool, tell: Callable[[SweepDecision], None]) -> Report:
     bucket = config.s3.bucket
 
     async def sweep(runtime: Runtime) -> Outcome:
-        report = await Reconciliation(runtime.replay, config).run(force=force, observe=tell)
+        report = await _reconcile(runtime, config=config, force=force, observe=tell)
         await note_lost(runtime)
         await expire(runtime, config.audit.keep)
         if not report.refusals:

@@ -11,7 +11,7 @@ import httpx
 from rich.markup import escape
 from rich.tree import Tree
 
-from avion_media.cli.client import admin_tls_context, operator_headers, reachable
+from avion_media.cli.client import admin_tls_context, operator_headers
 from avion_media.cli.output import console, json_option, load_config, print_json
 from avion_media.cli.problems import CommandFailed
 from avion_media.common.settings import PREFIX
@@ -26,7 +26,7 @@ _OUT_OF_REACH_S = 10.0  # a killed admin port can take this long to come back
 def open_admin() -> httpx.Client:
     """Return a client of the admin port, with an operator's token if there is one. Close it."""
     config = load_config().admin
-    url = f"{config.scheme}://{reachable(config.bind)}"
+    url = f"{config.scheme}://{config.bind.reachable}"
     verify = admin_tls_context(config) if config.tls_cert else True
     return httpx.Client(
         base_url=url, headers=operator_headers(config), verify=verify, trust_env=False, timeout=_TIMEOUT_S

@@ -38,6 +38,8 @@ class Reason(StrEnum):
     REMOTE_REFUSED = "remote_refused"
     REMOTE_UNREACHABLE = "remote_unreachable"
     REMOTE_STATUS = "remote_status"
+    NOT_CACHEABLE = "not_cacheable"
+    OWN_URL = "own_url"
     MALFORMED_TASK = "malformed_task"
     POISON = "poison"
     UNREADABLE = "unreadable"
@@ -75,6 +77,8 @@ MEANINGS: dict[Reason, str] = {
     Reason.REMOTE_REFUSED: "the URL points to an address that must not be fetched, or its host does not exist",
     Reason.REMOTE_UNREACHABLE: "the remote server did not respond in any attempt",
     Reason.REMOTE_STATUS: "the remote server responded with an error status, too many redirects, or not in HTTP",
+    Reason.NOT_CACHEABLE: "the remote server forbids copies: `Cache-Control` with `private` or `no-store`",
+    Reason.OWN_URL: "the URL is one of this installation, or redirects to one: a copy would outlive its media item",
     Reason.MALFORMED_TASK: "the task's fields cannot be read; another service sent it",
     Reason.POISON: "three workers crashed while processing it",
     Reason.UNREADABLE: "the object store returned errors for its objects, and only for these, in every attempt",
@@ -113,6 +117,8 @@ SENTENCES: dict[Reason, str] = {
     Reason.REMOTE_REFUSED: "The file cannot be fetched from this address.",
     Reason.REMOTE_UNREACHABLE: "The other server does not respond. Please try again later.",
     Reason.REMOTE_STATUS: "The other server does not return the file.",
+    Reason.NOT_CACHEABLE: "The other server does not allow copies of the file.",
+    Reason.OWN_URL: "The file is on this server already.",
     Reason.MALFORMED_TASK: "The file could not be processed because of a problem here.",
     Reason.POISON: "The file could not be processed because of a problem here.",
     Reason.UNREADABLE: "The file could not be read because of a problem here. Please try again later.",
@@ -139,6 +145,8 @@ ADVICE: dict[Reason, str] = {
     Reason.REMOTE_REFUSED: "To fetch from this server, check `REMOTE__DENY_HOSTS`; otherwise no action is needed.",
     Reason.REMOTE_UNREACHABLE: "No action is needed: the URL is fetched again at the next request.",
     Reason.REMOTE_STATUS: "No action is needed: the remote server decides what it serves.",
+    Reason.NOT_CACHEABLE: "No action is needed: the remote server decides who may keep its files.",
+    Reason.OWN_URL: "No action is needed: the caller has the media item already, and can use its id.",
     Reason.MALFORMED_TASK: "Report it to the owner of the service that queued it, and drop it.",
     Reason.POISON: "Replay it once. If it fails again, keep the file, drop the task, and report a bug.",
     Reason.UNREADABLE: "Repair the objects in the store, then replay.",

@@ -3,16 +3,16 @@
 Layout of the 128 bits, most significant first: 48 bits of Unix milliseconds, 8 bits of format code, 72 random
 bits. The highest bit of the format code says that the media item is private; the other seven are the code of the table
 of formats. The text form is that of a ULID (https://github.com/ulid/spec), upper case, so ids sort by time.
-Remote media are named by the SHA-256 of their normalised URL instead (64 hex digits, lower case).
+Remote media are named by a keyed hash of their normalised URL instead (`RemoteIds`; 64 hex digits, lower case).
 """
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from avion_media.common.formats import BY_CODE, MediaFormat
@@ -58,7 +58,7 @@ class MediaId:
 
 @dataclass(frozen=True, slots=True)
 class RemoteId:
-    """The id of a remote media item: the SHA-256 of its normalised URL in hex. Remote media are public."""
+    """The id of a remote media item: see `RemoteIds`. Remote media are public."""
 
     text: str
     is_private = False
@@ -147,6 +147,16 @@ def id_or_none(text: str) -> AnyId | None:
         return None
 
 
-def remote_id_for(normalised_url: str) -> RemoteId:
-    """Return the id of a remote media item, given its normalised URL."""
-    return RemoteId(hashlib.sha256(normalised_url.encode()).hexdigest())
+@dataclass(frozen=True, slots=True)
+class RemoteIds:
+    """Makes the ids of remote media: the HMAC-SHA256 of the normalised URL, in hex.
+
+    ``key`` is the secret of this installation. Without it nobody can tell which URL an id belongs to, or ask the origin
+    about a URL. It never changes, because all objects of remote media are named by it.
+    """
+
+    key: bytes = field(repr=False)
+
+    def of(self, normalised_url: str) -> RemoteId:
+        """Return the id of a remote media item."""
+        return RemoteId(hmac.digest(self.key, normalised_url.encode(), "sha256").hex())

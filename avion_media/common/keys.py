@@ -22,10 +22,14 @@ HOST_PREFIX = "host/"
 DELETION_JOURNAL_PREFIX = "journal/deletions/"
 UNREADABLE_JOURNAL_PREFIX = "journal/unreadable/"
 """Of entries of the journal that a replay could not read."""
+GONE_PREFIX = "gone/"
+"""Of notes that a deleted remote file was public before: only then the origin admits the deletion."""
 UPLOAD_SECRET = "secret/upload-ids"
 """The object with the secret that signs the ids of uploads in parts. All replicas read it."""
 IMPORT_SECRET = "secret/import-ids"
 """The object with the secret of the HMAC in the ids of imported media. Without it, a repeated import makes new ids."""
+REMOTE_SECRET = "secret/remote-ids"
+"""The object with the key of the ids of remote media (`RemoteIds`). It never changes."""
 TOKEN_SECRET = "secret/media-tokens"
 """The object with the keys that sign the tokens of private media."""
 REVOCATION_PREFIX = "private/"
@@ -36,6 +40,8 @@ BLOCK_PREFIX = "moderation/blocked/"
 WATCHED_PREFIX = "moderation/watched/"
 REFUSED_PREFIX = "moderation/refused/"
 SOURCE_PREFIX = "moderation/sources/"
+SHOWN_PREFIX = "moderation/shown/"
+"""Of notes that a blocked remote file was public before: only then the origin admits the block."""
 HELD_PREFIX = "moderation/held/"
 HOST_BLOCK_PREFIX = "moderation/hosts/"
 KEPT_UPLOAD = "incoming"
@@ -125,6 +131,11 @@ def hosted_by(host: str, remote_id: RemoteId | None = None) -> str:
 def block(media_id: str) -> str:
     """Return the key of the record of a block."""
     return f"{BLOCK_PREFIX}{media_id}"
+
+
+def was_public(remote_id: RemoteId, *, deleted: bool) -> str:
+    """Return the key of the note that a deleted remote file, or else a blocked one, was public before."""
+    return f"{GONE_PREFIX if deleted else SHOWN_PREFIX}{remote_id}"
 
 
 def revocation(media_id: str) -> str:

@@ -146,6 +146,12 @@ class Bind(Section):
         """Whether only this machine can connect."""
         return is_loopback(self.host)
 
+    @property
+    def reachable(self) -> Bind:
+        """Where this machine reaches the server, also if it listens on all addresses."""
+        wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+        return Bind(host=wildcard.get(self.host, self.host), port=self.port)
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from avion_media.backends.store import ObjectStore
-from avion_media.backends.store.contents import folders, remove_below
+from avion_media.backends.store.contents import find, folders, remove_below
 from avion_media.common import keys
 from avion_media.common.ids import RemoteId, parse_remote_id
 from avion_media.common.records import CustomRecord
@@ -22,6 +22,8 @@ from avion_media.items.owners import EntryPages, Usage
 
 _NAME = re.compile(r"([0-9a-f]{64})\.([0-9]+)\.([a-z_]+)", re.ASCII)
 _TYPE = "application/octet-stream"
+_URL = "url"  # user metadata
+_MAX_URL = 1500  # characters: stores keep 2 KiB of metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,24 @@ class HostIndex:
     def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
 
-    async def add(self, host: str, remote_id: RemoteId, size_bytes: int, kind: str) -> str:
-        """Add a copy to the index of its host. Return the key of its index object."""
+    async def add(self, host: str, remote_id: RemoteId, size_bytes: int, kind: str, url: str) -> str:
+        """Add a copy to the index of its host. Return the key of its index object.
+
+        The index object names the URL in its metadata. Nothing else in the bucket does, because the origin can show the
+        metadata of an original.
+        """
         key = keys.hosted(host, remote_id, size_bytes, kind)
-        await self._store.get().put(key, b"", content_type=_TYPE)
+        await self._store.get().put(key, b"", content_type=_TYPE, metadata={_URL: url[:_MAX_URL]})
         return key
+
+    async def url_of(self, host: str, remote_id: RemoteId) -> str:
+        """Return the URL of a copy, cut to its first characters; empty if the index does not have it."""
+        store = self._store.get()
+        async for page in store.list_keys(keys.hosted_by(host, remote_id)):
+            for key in page:
+                info = await find(store, key)
+                return "" if info is None else info.metadata.get(_URL, "")
+        return ""
 
     async def remove(self, host: str, remote_id: RemoteId, *, but: str = "") -> None:
         """Remove a copy from the index of its host; all its index objects except ``but``."""

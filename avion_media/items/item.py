@@ -25,17 +25,19 @@ from typing import Any, Final, Protocol
 from avion_media.backends.queue import open_queues
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import ObjectInfo, ObjectStore, stored_facts
-from avion_media.backends.store.contents import find, stored_sizes
+from avion_media.backends.store.contents import SECRET_BYTES, find, read_if_there, stored_sizes
 from avion_media.common import keys
 from avion_media.common.errors import (
     RETRYABLE,
+    Dependency,
     DespiteUnreadable,
+    MediaError,
     PreconditionFailed,
     Reason,
     SourceReplaced,
 )
 from avion_media.common.formats import JPEG, WEBP
-from avion_media.common.ids import AnyId, MediaId, RemoteId, is_private
+from avion_media.common.ids import AnyId, MediaId, RemoteId, RemoteIds, is_private
 from avion_media.common.media import (
     ATTACHMENT,
     HOST_METADATA,
@@ -63,6 +65,7 @@ from trio_telemetry import NO_TELEMETRY, Telemetry
 PURGED_SIZES: Final = "sizes"
 """Field of a purge task: the comma-separated sizes of the media item."""
 _REMOVED = ("removing", "removed")  # states of a deletion from which nothing comes back
+_MAX_KEY_BYTES: Final = 1024
 _OF_ORIGINAL = "sha256"  # user metadata of a thumbnail: the SHA-256 of the original that it was made of
 
 
@@ -83,6 +86,10 @@ class Published:
     info: ObjectInfo
 
 
+class NoRemoteKey(MediaError):
+    """The key of the ids of remote media is missing in the bucket, or damaged."""
+
+
 class Items:
     """The media items of one bucket and one Redis. Made once per process, with the queues and stores that belong to it.
 
@@ -90,6 +97,8 @@ class Items:
 
     ``sizes``: the configured thumbnails. ``status_ttl_s``: how long the status PROCESSING lives. ``cdn``: whether there
     is a CDN to purge.
+
+    The slot ``remote_ids`` is filled once the key of the ids of remote media was read from the bucket.
     """
 
     def __init__(
@@ -108,7 +117,8 @@ class Items:
         self.sizes = tuple(sizes)
         self.status_ttl_s = status_ttl_s
         self.telemetry = telemetry
-        self.queues = open_queues(redis, telemetry)
+        self.remote_ids: ResourceSlot[RemoteIds] = ResourceSlot(Dependency.STORE)
+        self.queues = open_queues(redis, telemetry, self.remote_ids)
         self.statuses = StatusStore(redis)
         self.events = MediaEvents(redis, max_events)
         self.remote_states = RemoteStateStore(redis)
@@ -116,6 +126,18 @@ class Items:
         self.copies = CopyIndex(store)
         self.hosts = HostIndex(store)
         self._cdn = cdn
+
+    async def read_remote_ids(self) -> None:
+        """Read the key of the ids of remote media, unless this process has it already. Raises `NoRemoteKey`."""
+        if self.remote_ids.is_filled:
+            return
+        key = await read_if_there(self.store.get(), keys.REMOTE_SECRET, max_bytes=_MAX_KEY_BYTES)
+        if key is None:
+            raise NoRemoteKey(f"the bucket has no object `{keys.REMOTE_SECRET}`; make it with `avion-media init`")
+        if len(key) != SECRET_BYTES:
+            problem = f"`{keys.REMOTE_SECRET}` has {len(key)} bytes instead of {SECRET_BYTES}"
+            raise NoRemoteKey(f"{problem}; restore it from the back-up")
+        self.remote_ids.fill(RemoteIds(key))
 
     async def clean_up_if_deleted(self, any_id: AnyId) -> bool:
         """Return whether the media item is deleted. If its removal has begun, remove what was written since."""
@@ -163,13 +185,14 @@ class Items:
         *,
         replaced: MediaFacts | None = None,
         manifest: bytes = b"",
+        url: str = "",
     ) -> MediaFacts | None:
         """Write everything, the original last. Return the facts of the original that is served now.
 
         They can differ from ``facts``: another attempt was faster, and read another file that the client had PUT. The
         caller must then write the thumbnails of that file again (`write_thumbnails`). Return None if the media item was
         deleted before, and nothing was written. ``replaced``: the facts of the original that is overwritten, if any.
-        ``manifest``: the content credentials to keep beside the original.
+        ``manifest``: the content credentials to keep beside the original. ``url``: that of a remote file.
         """
         if await self.statuses.is_deleted(str(any_id)):
             return None
@@ -185,7 +208,7 @@ class Items:
             await store.delete([keys.credentials(any_id)])
         metadata = facts.to_metadata()
         held_bytes = facts.size_bytes + sum(map(len, thumbnails.values())) + len(manifest)
-        indexed = await self._index(any_id, metadata, held_bytes)
+        indexed = await self._index(any_id, metadata, held_bytes, url)
         current = facts
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, metadata)
@@ -214,13 +237,13 @@ class Items:
         if old != served:
             await self.store.get().delete([old])
 
-    async def _index(self, any_id: AnyId, metadata: Mapping[str, str], held_bytes: int) -> str:
+    async def _index(self, any_id: AnyId, metadata: Mapping[str, str], held_bytes: int, url: str = "") -> str:
         """Add a media item to the index of the owner or host that its original names. Return the key of the host's
         index object, if any."""
         owner, host = owner_of(metadata), metadata.get(HOST_METADATA, "")
         if isinstance(any_id, RemoteId):
             kind = metadata.get(KIND_METADATA, ATTACHMENT)
-            return await self.hosts.add(host, any_id, held_bytes, kind) if host else ""
+            return await self.hosts.add(host, any_id, held_bytes, kind, url) if host else ""
         if owner:
             await self.owners.add(owner, any_id, held_bytes)
         return ""

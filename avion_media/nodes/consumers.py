@@ -9,8 +9,9 @@ from importlib.metadata import version
 from avion_media.backends.queue import NEVER_GIVEN_UP, BulkJobs
 from avion_media.backends.queue.bulk_jobs import PURGE, REPLAY, UNDELETE
 from avion_media.backends.redis import Redis
-from avion_media.backends.remote import Fetcher, HostLimiter, HostLimits
+from avion_media.backends.remote import Fetcher, HostLimiter, HostLimits, OwnUrls
 from avion_media.backends.settings import RemoteConfig
+from avion_media.backends.store import REMOVED_KEPT_S
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, TaskHandler
 from avion_media.items.deletion import RemoveDeleted
 from avion_media.nodes import group
@@ -26,7 +27,6 @@ from avion_media.workers.processor import Processor
 from avion_media.workers.purge import PurgeMedia
 from supervisors import Node, Supervisor
 
-_REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed item again
 _STOP_S = 0.25  # the drain gave tasks their time already; what is left is released
 
 # In terms of the first pause or wait:
@@ -39,6 +39,13 @@ def user_agent_of(config: ServerSettings) -> str:
     """How the fetcher names itself: an administrator who sees it in a log should find whom to ask."""
     ours = f"avion-media/{version('avion-media')}"
     return f"{ours} (+{config.http.public_url})" if config.http.public_url else ours
+
+
+def own_urls_of(config: ServerSettings) -> OwnUrls:
+    """Return the URLs of this installation, which the remote cache does not take."""
+    http, s3 = config.http, config.s3
+    origins = (http.public_url, *config.cdn.public_urls, f"http://{http.bind.reachable}")
+    return OwnUrls(origins, s3.public_endpoint_url or s3.endpoint_url, s3.bucket)
 
 
 def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig, slots: int = 0) -> HostLimiter:
@@ -71,6 +78,7 @@ def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
         user_agent=user_agent_of(config),
         hosts=hosts_of(lambda: runtime.redis, config.remote),
         is_blocked=runtime.moderation.hosts.is_blocked,
+        own_urls=own_urls_of(config),
     )
     handler = CacheRemote(_processor(runtime), fetcher, config.remote)
     return subtree(runtime, "cache", CACHE_QUEUE, handler, config.remote.slots, tenant_cap=config.remote.host_slots)
@@ -78,7 +86,7 @@ def cache(runtime: Runtime, config: ServerSettings) -> Supervisor:
 
 def delete(runtime: Runtime) -> Supervisor:
     """Removal of what was deleted, and where there is a CDN to tell, its purge."""
-    handler = RemoveDeleted(runtime.replay, removed_ttl_s=_REMOVED_S + runtime.config.tasks.accepted_life_s)
+    handler = RemoveDeleted(runtime.replay, removed_ttl_s=REMOVED_KEPT_S + runtime.config.tasks.accepted_life_s)
     beside = [_purge(runtime)] if runtime.config.cdn.purges else []
     return subtree(runtime, "delete", DELETE_QUEUE, handler, slots=1, beside=beside)
 

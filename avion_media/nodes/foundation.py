@@ -35,6 +35,8 @@ AUDIT_STOP_S = 1.3
 _LEAVE_S = 0.5  # to leave the list of replicas
 _LAST_PING_S = 1.0
 _DURABILITY_S = 60.0
+_FIRST_ANSWER_S = 2.0  # for the store, while the tree starts
+_KEY_AGAIN_S = 1.0
 _EXAMINE_S = 10.0  # usually a tenth of a second; a slow store must not keep a replica from becoming ready
 _EXAMINE_AGAIN_S = 30.0
 _DESCRIBES_UPLOADS = frozenset({"grpc", "http"})  # roles that tell clients whether they may upload in parts
@@ -112,14 +114,16 @@ class _Durability:
 
 
 async def store(runtime: Runtime, child: Child[None]) -> None:
-    """The object store. Ready at once: it looks after its own outages."""
+    """The object store. It looks after its own outages. Fails without the key of the ids of remote media."""
     async with open_store(runtime.config.s3, telemetry=runtime.telemetry) as store:
         with ExitStack() as limiters, runtime.store.filled(store):
             for name, limiter in store.limiters.items():
                 limiters.enter_context(limiting(runtime, name, partial(of_capacity, limiter)))
+            with trio.move_on_after(_FIRST_ANSWER_S):  # a missing key stops the start; an outage is a state
+                await _read_remote_ids(runtime, store)
             child.started()
             with child.until_stopping():
-                await store.state.wait_available()
+                await _read_remote_ids(runtime, store)
                 examined = not (_DESCRIBES_UPLOADS & runtime.roles) or await _examine_part_urls(store, child.path)
                 runtime.readiness.note_answer(Dependency.STORE)
                 await _warn_of_early_expiration(runtime, store, child.path)
@@ -144,6 +148,17 @@ async def audit(runtime: Runtime, child: Child[None]) -> None:
             await log.close()
         else:
             await log.write_collected()
+
+
+async def _read_remote_ids(runtime: Runtime, store: ObjectStore) -> None:
+    """Wait for the store, and read the key of the ids of remote media once. Raises `NoRemoteKey`."""
+    await store.state.wait_available()
+    while not runtime.items.remote_ids.is_filled:
+        try:
+            await runtime.items.read_remote_ids()
+        except Unavailable:
+            await trio.sleep(_KEY_AGAIN_S)
+            await store.state.wait_available()
 
 
 async def _examine_part_urls(store: ObjectStore, path: str) -> bool:

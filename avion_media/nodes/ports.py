@@ -14,6 +14,7 @@ from avion_media.common.errors import MediaError
 from avion_media.common.settings import Bind
 from avion_media.common.telemetry import instruments
 from avion_media.common.telemetry.attributes import RPC_FAULTS
+from avion_media.nodes.consumers import own_urls_of
 from avion_media.nodes.credential_reload import open_callers, open_operators, open_tls
 from avion_media.nodes.gauges import limiting
 from avion_media.operations.review import Review
@@ -161,7 +162,7 @@ class ObservedCall(AbstractContextManager[None]):
 async def grpc(runtime: Runtime, child: Child[Address], *, config: ServerSettings) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
     grpc = config.grpc
-    service = MediaService(runtime)
+    service = MediaService(runtime, own_urls_of(config))
     health = HealthService()
     tls, callers = open_tls(grpc), open_callers(grpc)
     server = GrpcServer(
@@ -252,7 +253,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, config: ServerSettin
     )
     runtime.kill = tree().kill if config.chaos.enabled else None
     operations = Operations(runtime, "console")
-    service = recorded(MediaService(runtime).service, operations)
+    service = recorded(MediaService(runtime, own_urls_of(config)).service, operations)
     uploads = Uploads(service) if config.admin.uploads else None  # nobody watches in the upload box
     reviews = Review(runtime, operations)
     console = Console(runtime, config, tree(), gate, sessions, operations, reviews, uploads=uploads)

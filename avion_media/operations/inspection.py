@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.queue.attempts import Attempt, attempts_at
+from avion_media.backends.queue.entries import subject_of
 from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_info, visit_tasks_of
 from avion_media.backends.redis import Redis, as_map
 from avion_media.backends.remote import breaker_state
@@ -21,8 +22,8 @@ from avion_media.backends.store.contents import find, stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import DespiteUnreadable
-from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, remote_id_for
-from avion_media.common.media import in_all_formats, readable
+from avion_media.common.ids import AnyId, MediaId, RemoteId, RemoteIds, id_or_none
+from avion_media.common.media import HOST_METADATA, in_all_formats, readable
 from avion_media.common.records import UNREADABLE, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
@@ -46,10 +47,11 @@ def format_time(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds") if unix_s else ""
 
 
-def id_meant(text: str) -> AnyId | None:
+def id_meant(text: str, remote_ids: ResourceSlot[RemoteIds]) -> AnyId | None:
     """Return the media item that a text names: by its id, by a URL on the origin, or by that of a remote file.
 
-    A URL is one on the origin if its path is one of the origin's, wherever that is: a CDN can be in front.
+    A URL is one on the origin if its path is one of the origin's, wherever that is: a CDN can be in front. Raises
+    `Unavailable` for the URL of a remote file, if the key of their ids was not read yet.
     """
     if any_id := id_or_none(text) or id_or_none(text.upper()):
         return any_id
@@ -57,7 +59,8 @@ def id_meant(text: str) -> AnyId | None:
     if on_origin and (any_id := id_or_none(on_origin[1])):
         return any_id
     with suppress(InvalidUrl):
-        return remote_id_for(str(parse_remote_url(text)))
+        url = parse_remote_url(text)
+        return remote_ids.get().of(str(url))
     return None
 
 
@@ -85,10 +88,20 @@ async def remote_memory(items: Items, any_id: AnyId, urls: Sequence[str]) -> dic
             "not_asked_until": format_time(now + not_asked_s),
             "by_task": state.failure.task_id,
         }
+    if url := next(filter(None, urls), "") or await _indexed_url(items, any_id):
+        known["url"] = url
     server = state.failure.server if state.failure is not None else _server_of(urls)
     if server is not None:
         known |= await _server(items.redis, server, now)
     return known or None
+
+
+async def _indexed_url(items: Items, remote_id: RemoteId) -> str:
+    with DespiteUnreadable():
+        info = await items.original(remote_id)
+        host = "" if info is None else info.metadata.get(HOST_METADATA, "")
+        return await items.hosts.url_of(host, remote_id) if host else ""
+    return ""
 
 
 def _server_of(urls: Sequence[str]) -> str | None:
@@ -180,7 +193,7 @@ async def media_report(items: Items, any_id: AnyId, *, url_ttl_s: float) -> dict
     that this version cannot read, with the reasons. Raises `Unavailable` when the store or Redis is unavailable.
     """
     redis = items.redis
-    tasks = await _find_tasks(redis, any_id)
+    tasks = await _find_tasks(items, any_id)
     status = await items.statuses.get(str(any_id))
     report = {
         "media_id": str(any_id),
@@ -270,16 +283,16 @@ async def _objects(items: Items, any_id: AnyId) -> list[dict[str, Any]]:
     ]
 
 
-async def _find_tasks(redis: Redis, any_id: AnyId) -> list[FoundTask]:
+async def _find_tasks(items: Items, any_id: AnyId) -> list[FoundTask]:
     found: dict[tuple[str, ...], FoundTask] = {}  # one that moved meanwhile is seen twice
 
     def visit(task: FoundTask) -> bool:
-        if task.subject == str(any_id):
+        if subject_of(task.queue, task.entry.task, items.remote_ids) == str(any_id):
             found[task.queue, task.location, task.entry.entry_id, task.entry.task.task_id] = task
         return True
 
     for queue in QUEUES:
-        await visit_tasks_of(redis, queue, [str(any_id)], visit)
+        await visit_tasks_of(items.redis, queue, [str(any_id)], visit)
     return list(found.values())
 
 

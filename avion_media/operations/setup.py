@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 
 from avion_media.backends.queue import open_queues
 from avion_media.backends.redis import Redis, RedisRefused, open_redis
-from avion_media.backends.store import Lives, open_store
+from avion_media.backends.store import Lives, open_store, read_secret
+from avion_media.common import keys
 from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.settings import ProcessSettings
 
 
 async def prepare(config: ProcessSettings, *, new_bucket: bool = False) -> tuple[list[str], list[str]]:
-    """Create bucket, CORS and lifecycle rules, and the consumer groups.
+    """Create bucket, CORS and lifecycle rules, the key of the ids of remote media, and the consumer groups.
 
     Returns what was created, and warnings about Redis. Raises `Unavailable` without the store or Redis, and
     `StoreRefused` if the store does not allow the bucket or one of its rules; what was created until then stays, and
@@ -26,6 +27,9 @@ async def prepare(config: ProcessSettings, *, new_bucket: bool = False) -> tuple
     ):
         counted = 0 if new_bucket else (await SweepState(redis).read()).originals
         created = await store.ensure_bucket(lives_of(config), counted)
+        if not await store.exists(keys.REMOTE_SECRET):
+            await read_secret(store, keys.REMOTE_SECRET)
+            created.append(f"key of the ids of remote media, {keys.REMOTE_SECRET}")
         queues = open_queues(redis)
         for name, queue in queues.items():
             if await queue.ensure_group():

@@ -8,8 +8,8 @@ a block                         removes what was written after it, and publishes
 a fresh copy                    publishes that it is READY
 a blocked host                  publishes the failure, or that an older copy is READY; the server is not contacted
 a recent failure                publishes the failure, or that an older copy is READY; the server is not contacted
-a copy older than its TTL       makes a conditional request; 304 renews the copy, 404, 410 and 451 remove it, any other
-                                failure leaves it as it is
+a copy older than its TTL       makes a conditional request; 304 renews the copy; 401, 403, 404, 410, 451 and a response
+                                that forbids copies remove it; any other failure leaves it as it is
 nothing                         fetches
 ==============================  ======================================================================================
 """
@@ -27,7 +27,7 @@ from avion_media.backends.remote import Fetcher, RemoteGone
 from avion_media.backends.settings import RemoteConfig, RemoteKind
 from avion_media.common.clock import utc_now
 from avion_media.common.errors import SERVICE_FAULTS, Deferred, Reason, Rejected, Unavailable
-from avion_media.common.ids import RemoteId, remote_id_for
+from avion_media.common.ids import RemoteId
 from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import CACHE_QUEUE, KIND, REGENERATE, EnsureLease, Task, TaskHandler
 from avion_media.common.telemetry import instruments
@@ -57,7 +57,7 @@ class CacheRemote(TaskHandler):
 
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`."""
-        url, remote_id = _target(task)
+        url, remote_id = self._target(task)
         if REGENERATE in task.fields:
             await self._processor.regenerate(task, remote_id, ensure_lease)
             return
@@ -90,7 +90,7 @@ class CacheRemote(TaskHandler):
     async def record_failure(self, task: Task, reason: Reason, *, is_file_suspect: bool = False) -> None:
         """See `TaskHandler.record_failure`."""
         try:
-            url, remote_id = _target(task)
+            url, remote_id = self._target(task)
         except Rejected:
             return  # a mistake of another service: the task has no media item
         if REGENERATE in task.fields:
@@ -105,10 +105,20 @@ class CacheRemote(TaskHandler):
     async def renew_status(self, task: Task) -> None:
         """See `TaskHandler.renew_status`. An older copy has its own status, READY."""
         try:
-            _, remote_id = _target(task)
+            _, remote_id = self._target(task)
         except Rejected:
             return
         await self._items.keep_processing(remote_id, only_if_known=True)
+
+    def _target(self, task: Task) -> tuple[RemoteUrl, RemoteId]:
+        try:
+            url = parse_remote_url(task.fields.get("remote_url", ""))
+        except InvalidUrl as error:
+            raise Rejected(Reason.MALFORMED_TASK, str(error)) from None
+        return url, self._items.remote_ids.get().of(str(url))
+
+    def _name_of(self, url: RemoteUrl) -> str:
+        return str(self._items.remote_ids.get().of(str(url)))
 
     def _kind_of(self, task: Task) -> RemoteKind:
         return self._config.kind(task.fields.get(KIND, ""))
@@ -149,7 +159,9 @@ class CacheRemote(TaskHandler):
             fd = files.enter_context(open_spool())
             try:
                 fetched = await self._fetch_within(use.max_bytes, task, url, remote_id, fd, copy)
-            except RemoteGone:
+            except RemoteGone as gone:
+                if gone.reason is Reason.NOT_CACHEABLE:
+                    await states.note_not_cacheable(url.host)
                 if copy is not None:
                     await self._items.withdraw(remote_id, f"gone:{task.task_id}")
                 raise
@@ -211,7 +223,7 @@ class CacheRemote(TaskHandler):
 
         The span has the host name. No trace context is sent to remote servers.
         """
-        known = None if copy is None else validators_from(copy.info.metadata)
+        known = None if copy is None else validators_from(copy.info.metadata, self._name_of)
         telemetry = self._items.telemetry
         outcome, fmt = "ok", ""
         with telemetry.child_span(
@@ -255,12 +267,20 @@ class CacheRemote(TaskHandler):
         source = SpooledSource(fd, fetched.size_bytes)
         facts, made = await self._processor.make(screening, source, fmt, files)
         facts = replace(facts, host=url.host, kind=self._kind_of(task).name)
-        validators = None if fetched.validators is None else fetched.validators.to_metadata()
+        validators = None
+        if fetched.validators is not None:
+            validators = fetched.validators.named_by(self._name_of, fetched.final_url).to_metadata()
         writer = original_writer(made, source, facts, more_metadata=validators, replace=True)
         await ensure_lease()
         replaced = None if copy is None else copy.facts
         return await self._items.publish(
-            remote_id, facts, made.thumbnails, writer, replaced=replaced, manifest=made.manifest
+            remote_id,
+            facts,
+            made.thumbnails,
+            writer,
+            replaced=replaced,
+            manifest=made.manifest,
+            url=str(url),
         )
 
 
@@ -288,11 +308,3 @@ def _age_s(copy: Published) -> float:
 def _is_replayed(failure: RemoteFailure, task: Task) -> bool:
     """Whether it was this very task that failed, for a reason of ours: then an operator wants it tried again."""
     return failure.task_id == task.task_id and failure.reason in SERVICE_FAULTS
-
-
-def _target(task: Task) -> tuple[RemoteUrl, RemoteId]:
-    try:
-        url = parse_remote_url(task.fields.get("remote_url", ""))
-    except InvalidUrl as error:
-        raise Rejected(Reason.MALFORMED_TASK, str(error)) from None
-    return url, remote_id_for(str(url))

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import sys
 import time
 from typing import Any
+
+from tests.remote_ids import remote_id_for
 
 DEADLY = b"avion-media tests: whoever works on this file dies"
 _HEAD_BYTES = 4096
@@ -45,7 +46,7 @@ def write_down_attempts(path: str) -> None:
         run = handler.run
 
         async def noted(self: Any, task: Any, ensure_lease: Any) -> None:
-            media_id = task.fields.get("media_id") or hashlib.sha256(task.fields["remote_url"].encode()).hexdigest()
+            media_id = task.fields.get("media_id") or remote_id_for(task.fields["remote_url"]).text
             note(f"begin {kind}", media_id)
             try:
                 await run(self, task, ensure_lease)

@@ -6,7 +6,6 @@ service's code.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -32,6 +31,7 @@ from avion_media.common.wire.avion import media_pb2 as wire
 from tests.chaos.random_replica import DEADLY
 from tests.chaos.random_world import BUCKET, World
 from tests.crash.checker import keys_of
+from tests.remote_ids import remote_id_for
 from tests.service.published import encode_id
 
 DATA = Path(__file__).parents[1] / "data"
@@ -94,7 +94,7 @@ class Ledger:
 
 def remote_id_of(url: str) -> str:
     """Return the id of a remote media item."""
-    return hashlib.sha256(url.encode()).hexdigest()
+    return remote_id_for(url).text
 
 
 def bodies() -> list[Body]:

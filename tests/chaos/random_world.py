@@ -26,6 +26,7 @@ import redis
 from botocore.config import Config as BotoConfig
 
 from tests.chaos.random_proxy import Proxy, open_proxies
+from tests.remote_ids import put_remote_key
 from tests.service.faults import DurableRedis, durable_redis
 from tests.service.harness import service_environment
 from tests.service.published import GROUP, QUEUES
@@ -165,6 +166,7 @@ def open_world(program: Sequence[str] = PROGRAM, **settings: str) -> Iterator[Wo
         s3 = _s3_client(address)
         stack.callback(s3.close)
         s3.create_bucket(Bucket=BUCKET)
+        put_remote_key(s3, BUCKET)
         environments = [
             _environment(address, redis_proxy, store_proxy, settings)
             | {"AVION_CHAOS_ATTEMPTS": str(directory / "attempts")}

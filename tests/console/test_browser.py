@@ -18,8 +18,8 @@ import pytest
 import redis
 from playwright.sync_api import Browser, Page, expect
 
-from avion_media.common.ids import remote_id_for
 from tests.console.conftest import Development, assert_fits_and_is_accessible
+from tests.remote_ids import remote_id_for
 from tests.service.commands import run_command
 from tests.service.harness import eventually
 from tests.service.published import unfinished

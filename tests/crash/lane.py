@@ -38,6 +38,7 @@ from tests.crash.checker import (
     Expected,
     keys_of,
 )
+from tests.remote_ids import put_remote_key, remote_id_for
 from tests.service.harness import service_environment
 from tests.service.published import encode_id, key_of
 from tests.service.remote_server import RemoteServer, remote_server
@@ -215,7 +216,7 @@ class Lane:
         path = f"/{secrets.token_hex(8)}.png"
         self.remote.files[path] = (DATA / _PICTURE).read_bytes()
         url = f"http://127.0.0.1:{self.remote.url.rpartition(':')[2]}{path}"
-        media_id = hashlib.sha256(url.encode()).hexdigest()
+        media_id = remote_id_for(url).text
         self._accept(media_id, "remote", "READY")
         self.client.xadd("media_cache_queue", {"task_id": secrets.token_hex(8), "remote_url": url})
         return media_id
@@ -436,6 +437,7 @@ def open_lane(s3: S3Address) -> Iterator[Lane]:
         stack.callback(s3_client.close)
         bucket = f"crash-{secrets.token_hex(6)}"
         s3_client.create_bucket(Bucket=bucket)
+        put_remote_key(s3_client, bucket)
         stack.callback(_remove_bucket, s3_client, bucket)
         environment = _environment(url, s3, bucket, endpoints) | {"XDG_STATE_HOME": str(directory)}
         source = stack.enter_context(_source(environment))

@@ -21,7 +21,6 @@ from avion_media.backends.settings import RemoteConfig
 from avion_media.backends.store import ObjectStore
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
-from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, REGENERATE, State, Status, Task
 from avion_media.items.item import Items
 from avion_media.items.moderation import BlockedHosts, Changes, Entry, HashType, Moderation, parse_host
@@ -47,6 +46,7 @@ from tests.crash.stage import (
     stepped,
     thumbnail_of,
 )
+from tests.remote_ids import remote_id_for
 
 URL = parse_remote_url("https://remote.example/cat.png")
 REMOTE = remote_id_for(str(URL))

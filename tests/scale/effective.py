@@ -26,9 +26,9 @@ import redis as redis_py
 
 from avion_media.common import keys
 from avion_media.common.formats import JPEG
-from avion_media.common.ids import remote_id_for
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.bench.setting import Setting, open_setting
+from tests.remote_ids import remote_id_for
 from tests.service.harness import Service, eventually, running_program
 from tests.service.published import PRIVATE, encode_id, thumbnail_key
 from tests.services import ServiceFailed

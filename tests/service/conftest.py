@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.conftest import S3Bucket, fresh_bucket
+from tests.conftest import S3Bucket, prepared_bucket
 from tests.service.faults import DurableRedis, StoreGateway, durable_redis, store_gateway
 from tests.service.harness import Service, running, service_environment
 from tests.services import S3Address
@@ -22,7 +22,7 @@ def bucket(ceph_address: S3Address, tmp_path_factory: pytest.TempPathFactory) ->
         environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
         environment.setenv("AWS_CONFIG_FILE", str(Path(nowhere) / "config"))
         environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(Path(nowhere) / "credentials"))
-        yield from fresh_bucket(ceph_address, environment)
+        yield from prepared_bucket(ceph_address, environment)
 
 
 @pytest.fixture(scope="module")

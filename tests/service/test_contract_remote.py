@@ -12,6 +12,7 @@ import redis
 
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
+from tests.remote_ids import remote_id_for
 from tests.service.harness import Service, eventually
 from tests.service.published import entries, error_reason, events_of, keys_of, unfinished, violations
 from tests.service.remote_server import RemoteServer, remote_server
@@ -46,7 +47,7 @@ def remote(data_directory: Path) -> Iterator[RemoteServer]:
 
 
 def remote_id(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()
+    return remote_id_for(url).text
 
 
 @pytest.mark.parametrize("name", ["jpeg-exif-thumbnail-differs.jpg", "mp4-h264-udta-xyz-location.mp4"])

@@ -12,8 +12,10 @@ import pytest
 import redis
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from avion_media.common.keys import REMOTE_SECRET
 from avion_media.common.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
+from tests.remote_ids import put_remote_key
 from tests.service.faults import DurableRedis, StoreGateway, incarnations
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 
@@ -99,10 +101,12 @@ def test_a_missing_bucket_also_while_calls_find_no_object_in_it(redis_url: str, 
                 service.complete(media_id)
         check_unready(service, "store", "run avion-media init")
         bucket.client.create_bucket(Bucket=missing)
+        put_remote_key(bucket.client, missing)
         try:
             eventually(service.ready, "the service to be ready")
             assert health(service) == [SERVING, SERVING]
         finally:
+            bucket.client.delete_object(Bucket=missing, Key=REMOTE_SECRET)
             bucket.client.delete_bucket(Bucket=missing)
 
 

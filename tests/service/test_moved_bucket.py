@@ -36,7 +36,7 @@ HOST, BLOCKED_HOST = "127.0.0.1", "blocked.example"
 PREFIXES = {
     *("original/", "thumbnail/", "cached_remote/", "credentials/", "owner/", "host/", "sha256/", "size/", "private/"),
     *("quarantine/", "blocklist/", "moderation/blocked/", "moderation/hosts/", "moderation/watched/"),
-    *("journal/deletions/", "secret/upload-ids", "secret/media-tokens", "secret/import-ids"),
+    *("journal/deletions/", "secret/upload-ids", "secret/media-tokens", "secret/import-ids", "secret/remote-ids"),
 }
 LARGE_BYTES = 9 << 20  # a video of which only ranges are read
 

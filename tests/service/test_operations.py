@@ -30,7 +30,7 @@ from avion_media.backends.redis import Redis, open_redis
 from avion_media.cli.tree import PAUSE_S
 from avion_media.common import keys
 from avion_media.common.formats import JPEG
-from avion_media.common.ids import new_media_id, parse_any_id, remote_id_for
+from avion_media.common.ids import new_media_id, parse_any_id
 from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE
 from avion_media.common.wire.avion import media_pb2 as wire
@@ -41,6 +41,7 @@ from avion_media.operations.table import OPERATIONS
 from avion_media.servers.admin.application import ROUTES
 from tests.audit_log import records_in
 from tests.conftest import S3Bucket
+from tests.remote_ids import remote_id_for
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.test_console_access import form_token
 

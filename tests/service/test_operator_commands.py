@@ -20,13 +20,14 @@ from avion_media.backends.redis import open_redis
 from avion_media.common import keys
 from avion_media.common.errors import Reason
 from avion_media.common.formats import JPEG, MP4
-from avion_media.common.ids import AnyId, MediaId, new_media_id, remote_id_for
+from avion_media.common.ids import AnyId, MediaId, new_media_id
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
 from avion_media.items.deletion import DeletionRecords, removal_id
 from avion_media.items.moderation import Block, BlockState, Ended, Entry, HashType
 from avion_media.items.moderation.records import HELD, Held, write_block
 from avion_media.items.state import MediaEvents, StatusStore
 from tests.conftest import S3Bucket
+from tests.remote_ids import remote_id_for
 from tests.service.commands import run_command
 from tests.service.harness import eventually, service_environment
 from tests.service.published import key_of

@@ -36,7 +36,7 @@ def test_each_request_is_checked(redis_url: str, s3: S3Bucket) -> None:
                 before = service.answered("2")
                 responses = [fetch(cache + path), fetch(cache + path), fetch(cache + path, Range="bytes=3-9")]
                 assert [each.content for each in responses] == [BODY, BODY, BODY[3:10]], cache
-                assert responses[0].headers["Cache-Control"] == "public, max-age=60, s-maxage=60"
+                assert responses[0].headers["Cache-Control"] == "private, max-age=60"
                 assert service.answered("2") == before + 3, cache
                 for wrong in (f"{path}?", f"{path}?x=1", another, path[:-1], f"/thumbnail/small/{media_id}"):
                     assert fetch(cache + wrong).status_code == 404, (cache, wrong)

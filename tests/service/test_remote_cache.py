@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -197,7 +198,7 @@ def make_former_size(bucket: S3Bucket, media_id: str, key: str) -> None:
     bucket.client.put_object(Bucket=bucket.bucket, Key=key, Body=b"jpeg")
 
 
-@pytest.mark.parametrize("status", [404, 410, 451])
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 451])
 def test_a_copy_goes_when_its_server_says_that_it_is_gone(
     service: Service,
     bucket: S3Bucket,
@@ -217,7 +218,37 @@ def test_a_copy_goes_when_its_server_says_that_it_is_gone(
     eventually(lambda: f"/media/{gone.media_id}" in cdn[1], "the purge")
 
 
-@pytest.mark.parametrize("status", [403, 500])
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_a_copy_goes_when_its_server_forbids_copies(
+    service: Service, bucket: S3Bucket, redis_client: redis.Redis, remote: RemoteServer, confirmed: bool
+) -> None:
+    """Also if it confirms by 304 that the copy is current."""
+    path = f"/{PICTURE}?private{confirmed}"
+    remote.files[path] = remote.files[f"/{PICTURE}"]
+    remote.headers[path] = {"ETag": '"one"'}
+    ready = ended(service, redis_client, remote.url + path)
+    assert ready.state == wire.MediaStatus.READY
+    assert remote.url not in str(bucket.client.head_object(Bucket=bucket.bucket, Key=f"cached_remote/{ready.media_id}"))
+    inspected = service.run_cli("inspect", ready.media_id, "--json")
+    assert inspected.returncode == 0, inspected.stderr
+    report = json.loads(inspected.stdout)
+    assert report["remote"]["url"] == remote.url + path
+    etag = "one" if confirmed else "two"
+    remote.headers[path] = {"Cache-Control": "max-age=60, Private", "ETag": f'"{etag}"'}
+    refused = ended(service, redis_client, remote.url + path)
+    assert (refused.state, refused.reason) == (wire.MediaStatus.FAILED, "not_cacheable")
+    assert keys_of(bucket, refused.media_id) == set()
+    asked = remote.asked[path]
+    assert service.cache(remote.url + path).status == "pending"
+    assert service.status(refused.media_id).reason == "not_cacheable"
+    assert remote.asked[path] == asked  # it is remembered
+    shown = service.run_cli("hosts", "not-cacheable", "--json")
+    assert shown.returncode == 0, shown.stderr
+    counted = json.loads(shown.stdout)
+    assert [each["host"] for each in counted] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("status", [400, 500])
 def test_a_copy_stays_when_its_server_has_other_troubles(
     service: Service, redis_client: redis.Redis, remote: RemoteServer, status: int
 ) -> None:

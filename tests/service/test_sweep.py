@@ -25,7 +25,7 @@ from avion_media.backends.store import ObjectInfo, ObjectStore, open_store
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, Reason, Unavailable
 from avion_media.common.formats import JPEG
-from avion_media.common.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
+from avion_media.common.ids import AnyId, MediaId, RemoteId, new_media_id
 from avion_media.common.media import owner_metadata
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
@@ -38,6 +38,7 @@ from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation, Report, SweepDecision, SweepReason
 from avion_media.workers.sweep.checks import IndexCheck
 from tests.conftest import S3Bucket
+from tests.remote_ids import remote_id_for
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 from tests.service.published import key_of
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from avion_media.backends.redis import Argument, as_text
-from avion_media.common.ids import InvalidId, parse_any_id, remote_id_for
+from avion_media.common.ids import InvalidId, RemoteIds, parse_any_id
 from avion_media.common.records import CustomRecord
+from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CACHE_QUEUE, QUEUES, Task
 from guarded_fetch import InvalidUrl, parse_remote_url
 
@@ -253,11 +254,15 @@ DELAYED = CustomRecord(
 """A task that is due later. The promoter makes a dead letter of a member that cannot be read."""
 
 
-def subject_of(queue: str, task: Task) -> str:
-    """Return the id of a task's media item; empty if it names none."""
+def subject_of(queue: str, task: Task, remote_ids: ResourceSlot[RemoteIds]) -> str:
+    """Return the id of a task's media item; empty if it names none.
+
+    Raises `Unavailable` for a task of remote media, if the key of their ids was not read yet.
+    """
     try:
         if queue == CACHE_QUEUE:
-            return str(remote_id_for(str(parse_remote_url(task.fields.get("remote_url", "")))))
+            url = parse_remote_url(task.fields.get("remote_url", ""))
+            return str(remote_ids.get().of(str(url)))
         return str(parse_any_id(task.fields.get("media_id", "")))
     except (InvalidId, InvalidUrl):
         return ""

@@ -13,6 +13,8 @@ from avion_media.backends.queue import scripts
 from avion_media.backends.queue.entries import QueueEntry, QueueKeys, delayed_member, flatten, subject_of
 from avion_media.backends.redis import Argument, Redis, RedisFull, Reply, Script
 from avion_media.common.errors import LeaseLost, Unavailable
+from avion_media.common.ids import RemoteIds
+from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CONSUMER_GROUP
 from avion_media.common.telemetry import instruments
 from trio_telemetry import NO_TELEMETRY, NONE, OTHER, Telemetry
@@ -71,9 +73,11 @@ class Lease:
         deliveries: int,
         dedup_ttl_ms: int,
         cancelled_by: str = "",
+        remote_ids: ResourceSlot[RemoteIds],
         telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self._redis = redis
+        self._remote_ids = remote_ids
         self._telemetry = telemetry
         self._keys = keys
         self._entry = entry
@@ -153,10 +157,11 @@ class Lease:
     async def dead_letter(self, error: str) -> None:
         """Make a dead letter of the task, with all its fields, ``error`` and its history."""
         fields = self._entry.to_fields(attempts=self.attempt, error=error)
+        subject = subject_of(self._keys.stream, self._entry.task, self._remote_ids)
         await self._settle(
             scripts.DEAD_LETTER,
             (*self._keys.dispatch, *self._dedup_marker()),
-            (*self._forget(), subject_of(self._keys.stream, self._entry.task), *flatten(fields)),
+            (*self._forget(), subject, *flatten(fields)),
         )
 
     def _dedup_marker(self) -> tuple[str, ...]:

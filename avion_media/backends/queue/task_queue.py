@@ -37,7 +37,9 @@ from avion_media.backends.queue.entries import (
 )
 from avion_media.backends.queue.lease import Lease, measured, record_operation
 from avion_media.backends.redis import Argument, Lock, Redis, RedisRefused, Reply, Script
-from avion_media.common.errors import LeaseLost, Reason, Unavailable
+from avion_media.common.errors import Dependency, LeaseLost, Reason, Unavailable
+from avion_media.common.ids import RemoteIds
+from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import CONSUMER_GROUP, QUEUES, Queue, Task
 from avion_media.common.telemetry import instruments
 from avion_media.common.telemetry.traces import trace_of_subject
@@ -105,6 +107,7 @@ class TaskQueue:
 
     The fence needs unique consumer names: no two processes may ever use the same one, not even one after another.
     An entry without the ``required`` fields is malformed; by default they are those of the contract's queues.
+    ``remote_ids``: only tasks of remote media need it.
     """
 
     def __init__(
@@ -114,8 +117,10 @@ class TaskQueue:
         *,
         required: tuple[str, ...] | None = None,
         telemetry: Telemetry = NO_TELEMETRY,
+        remote_ids: ResourceSlot[RemoteIds] | None = None,
     ) -> None:
         self.name = name
+        self._remote_ids = remote_ids or ResourceSlot(Dependency.STORE)
         self.dead_letters = DeadLetters(redis, QueueKeys(name))
         self._redis = redis
         self._keys = QueueKeys(name)
@@ -397,7 +402,7 @@ class TaskQueue:
 
     async def record_attempt(self, task: Task, attempt: Attempt) -> None:
         """Record an attempt at a task of this queue, if the task has a media item."""
-        subject = subject_of(self.name, task)
+        subject = subject_of(self.name, task, self._remote_ids)
         if subject:
             about = replace(attempt, subject=subject, queue=self.name, task_id=task.task_id)
             await attempts.record(self._redis, about)
@@ -453,6 +458,7 @@ class TaskQueue:
             deliveries=deliveries,
             dedup_ttl_ms=self._dedup_ttl_ms,
             cancelled_by=cancelled_by.decode(errors="replace"),
+            remote_ids=self._remote_ids,
             telemetry=self._telemetry,
         )
         former = self._leases.get(lease.entry_id)
@@ -471,9 +477,11 @@ class TaskQueue:
             await lease.dead_letter(f"{Reason.MALFORMED_TASK}: no {', '.join(missing) or 'fields'}")
 
 
-def open_queues(redis: Redis, telemetry: Telemetry = NO_TELEMETRY) -> dict[str, TaskQueue]:
+def open_queues(
+    redis: Redis, telemetry: Telemetry = NO_TELEMETRY, remote_ids: ResourceSlot[RemoteIds] | None = None
+) -> dict[str, TaskQueue]:
     """Return all queues of this Redis, by name."""
-    return {name: TaskQueue(redis, name, telemetry=telemetry) for name in QUEUES}
+    return {name: TaskQueue(redis, name, telemetry=telemetry, remote_ids=remote_ids) for name in QUEUES}
 
 
 def _traced(task: Task) -> Task:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from avion_media.backends.queue import scripts
-from avion_media.backends.queue.entries import DELAYED, WAITING, QueueEntry, QueueKeys, subject_of
+from avion_media.backends.queue.entries import DELAYED, WAITING, QueueEntry, QueueKeys
 from avion_media.backends.redis import Argument, Redis, RedisRefused
 from avion_media.common.tasks import CONSUMER_GROUP, owner_in
 
@@ -37,11 +37,6 @@ class FoundTask:
     location: TaskLocation
     entry: QueueEntry
     due_at: float | None = None
-
-    @property
-    def subject(self) -> str:
-        """The id of its media item; empty if it has none."""
-        return subject_of(self.queue, self.entry.task)
 
     @property
     def tenant(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.common.errors import Dependency, Reason, Rejected, Unavailable
+from avion_media.common.errors import Dependency, Rejected, Unavailable
 
 
 class ServerError(Unavailable):
@@ -29,7 +29,4 @@ class ResolverTrouble(Unavailable):
 
 
 class RemoteGone(Rejected):
-    """The server reports that the resource does not exist (any more), or must not be served."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(Reason.REMOTE_STATUS, f"HTTP {status}")
+    """The resource does not exist (any more), or its server forbids copies: one that exists must be removed."""

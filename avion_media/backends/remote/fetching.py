@@ -10,11 +10,13 @@ from typing import Final
 import guarded_fetch
 from avion_media.backends.remote.errors import RemoteGone, ResolverTrouble, ServerError
 from avion_media.backends.remote.hosts import HostLimiter
+from avion_media.backends.remote.own import OwnUrls
 from avion_media.common.errors import Deferred, Dependency, MediaError, Reason, Rejected, Unavailable
 from guarded_fetch import AddressGuard, Fetched, FetchError, FetchTimeouts, RemoteUrl, Resolve, Validators
 
 # Some servers choose by it, and some respond with 406 if nothing fits, because their media have wrong types.
 _ACCEPT: Final = "image/*, video/*, audio/*, */*;q=0.1"
+NO_OWN_URLS: Final = OwnUrls()
 
 
 class Fetcher:
@@ -32,10 +34,12 @@ class Fetcher:
         ssl_context: ssl.SSLContext | None = None,
         timeouts: FetchTimeouts = guarded_fetch.DEFAULT_TIMEOUTS,
         is_blocked: Callable[[str], bool] = lambda _host: False,
+        own_urls: OwnUrls = NO_OWN_URLS,
     ) -> None:
         """``hosts`` admits each single request; without it, every request is admitted. ``is_blocked`` says whether
-        moderators have blocked a host."""
+        moderators have blocked a host. ``own_urls`` are not fetched, also after a redirect."""
         self._is_blocked = is_blocked
+        self._own_urls = own_urls
         self._fetcher = guarded_fetch.Fetcher(
             guard,
             max_bytes=max_bytes,
@@ -46,7 +50,7 @@ class Fetcher:
             resolve=resolve,
             ssl_context=ssl_context,
             timeouts=timeouts,
-            check=self.require_not_blocked,
+            check=self._check,
         )
 
     async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
@@ -61,16 +65,18 @@ class Fetcher:
         the ``known`` copy is current.
 
         Raises `Rejected`: BLOCKED_HOST, REMOTE_REFUSED (by the guard, or a name that does not exist; both must look the
-        same), REMOTE_STATUS (the server's status; `RemoteGone` for some), TOO_LARGE or EMPTY. Raises `Unavailable`
-        (REMOTE) if another attempt may help, also after an interrupted body; `ServerError` for a status. Raises also
-        what ``hosts`` raises (`Deferred`), and `OSError` of a write to ``fd``. A cancel closes the connection, and
-        leaves the file partly written.
+        same), REMOTE_STATUS (the server's status), TOO_LARGE, EMPTY, NOT_CACHEABLE or OWN_URL; `RemoteGone` if no copy
+        may be served any more. Raises `Unavailable` (REMOTE) if another attempt may help, also after an interrupted
+        body; `ServerError` for a status. Raises also what ``hosts`` raises (`Deferred`), and `OSError` of a write to
+        ``fd``. A cancel closes the connection, and leaves the file partly written.
         """
         with _translated_errors():
             return await self._fetcher.fetch_if_changed(url, fd, known, max_bytes)
 
-    def require_not_blocked(self, url: RemoteUrl) -> None:
-        """Raise `Rejected` if moderators have blocked the host of a URL."""
+    def _check(self, url: RemoteUrl) -> None:
+        """Raise `Rejected` if a URL is one of this installation, or moderators have blocked its host."""
+        if url in self._own_urls:
+            raise Rejected(Reason.OWN_URL, url.server)
         if self._is_blocked(url.host):
             raise Rejected(Reason.BLOCKED_HOST, url.host)
 
@@ -116,7 +122,7 @@ def _translated(error: FetchError) -> MediaError:
     """Return the error of this service for one of `guarded_fetch`."""
     match error:
         case guarded_fetch.Gone():
-            return RemoteGone(error.status)
+            return RemoteGone(Reason(error.code), error.detail)
         case guarded_fetch.FetchRejected():
             return Rejected(Reason(error.code), error.detail)
         case guarded_fetch.ServerError():

@@ -4,7 +4,7 @@ No other package uses boto3. The rest of the service uses the dataclasses of `ob
 `avion_media.common.errors`, and three more of `errors` (`TooLarge`, `RangeNotSatisfiable`, `StoreRefused`).
 """
 
-from avion_media.backends.store.bucket import Lives
+from avion_media.backends.store.bucket import REMOVED_KEPT_S, Lives
 from avion_media.backends.store.clients import ca_bundle
 from avion_media.backends.store.contents import read_secret
 from avion_media.backends.store.errors import LOST_BUCKET, RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing

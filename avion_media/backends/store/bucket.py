@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from avion_media.backends.store.calls import StoreCalls
 from avion_media.backends.store.errors import no_bucket, no_store
-from avion_media.common.keys import INCOMING_PREFIX, QUARANTINE_PREFIX, REVOCATION_PREFIX
+from avion_media.common.keys import GONE_PREFIX, INCOMING_PREFIX, QUARANTINE_PREFIX, REVOCATION_PREFIX
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -42,6 +42,9 @@ _NO_SUCH_FEATURE = frozenset({400, 405, 501})
 _DAY_S = 86_400.0
 REVOCATIONS_KEPT_S = 8 * _DAY_S
 """How long revocations of tokens are kept: longer than a token can be valid, by a day."""
+REMOVED_KEPT_S = 30 * _DAY_S
+"""How long a deletion is remembered after its removal, with the life of an upload: longer than anything can write a
+removed item again."""
 _OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
@@ -80,6 +83,12 @@ def _rules(lives: Lives) -> list[dict[str, Any]]:
             "Expiration": {"Days": math.ceil(REVOCATIONS_KEPT_S / _DAY_S)},
         },
         {
+            "ID": "avion-media-gone",
+            "Status": "Enabled",
+            "Filter": {"Prefix": GONE_PREFIX},
+            "Expiration": {"Days": math.ceil((REMOVED_KEPT_S + lives.incoming_s) / _DAY_S)},
+        },
+        {
             "ID": "avion-media-multipart",
             "Status": "Enabled",
             "Filter": {"Prefix": ""},
@@ -104,7 +113,7 @@ async def ensure_bucket(calls: StoreCalls, lives: Lives, media: int) -> list[str
     if await calls.change(
         "PutBucketLifecycleConfiguration", lambda client: _add_lifecycle_rules(client, bucket, _rules(lives))
     ):
-        created.append("lifecycle rules for incoming/, quarantine/, private/ and unfinished multipart uploads")
+        created.append("lifecycle rules for incoming/, quarantine/, private/, gone/ and unfinished multipart uploads")
     if await calls.change("PutPublicAccessBlock", lambda client: _block_public_access(client, bucket)):
         created.append("public-access block")
     return created

@@ -16,7 +16,7 @@ from avion_media.common.resources import ResourceSlot
 from trio_redis import run_all
 from trio_s3 import ListedObject, ObjectInfo
 
-_BYTES: Final = 32
+SECRET_BYTES: Final = 32
 _MAX_BYTES: Final = 1024
 _READ_AT_ONCE: Final = 8
 _ATTEMPTS: Final = 20  # to change an object that other processes change as well
@@ -118,6 +118,6 @@ async def read_secret(store: ObjectStore, key: str) -> bytes:
     if (secret := await read_if_there(store, key, max_bytes=_MAX_BYTES)) is not None:
         return secret
     with suppress(PreconditionFailed):  # another process was faster
-        made = secrets.token_bytes(_BYTES)
+        made = secrets.token_bytes(SECRET_BYTES)
         await store.put(key, made, content_type="application/octet-stream", only_if_absent=True)
     return await store.read(key, max_bytes=_MAX_BYTES)

@@ -35,8 +35,8 @@ def trace_of_subject(subject: str) -> TraceContext:
     """Return the trace of a task's subject, which is the same in every process. For tasks that no call or other task
     queues.
 
-    It is `trace_of_medium` for a media id; otherwise the first bits of the hash of the remote media item (or of its
-    URL).
+    It is `trace_of_medium` for a media id; otherwise the first bits of the id of a remote media item, or of the
+    SHA-256 of its URL.
     """
     medium = trace_of_medium(subject)
     if medium is not None:

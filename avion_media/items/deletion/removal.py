@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from avion_media.common import keys
 from avion_media.common.errors import Deferred
-from avion_media.common.ids import UnknownFormat, parse_any_id
+from avion_media.common.ids import RemoteId, UnknownFormat, parse_any_id
 from avion_media.common.tasks import EnsureLease, Task, TaskHandler, id_of
 from avion_media.common.telemetry import instruments
 from avion_media.items.deletion.notices import Notice
@@ -81,10 +82,19 @@ class RemoveDeleted(TaskHandler):
             raise Deferred("the delay of the deletion is not over", removal.early_s)
         if not removal.may_go:
             return  # undone, or deleted again: the new deletion has its own task
+        if isinstance(any_id, RemoteId):
+            await self._note_public(any_id)
         sizes = await items.remove_objects(any_id)
         await items.purge(media_id, f"removed.{generation}", sizes)  # again: a response in flight may have been cached
         await records.finish_removal(media_id, generation, self._removed_ttl_s)
         await items.events.publish("media.deleted", media_id, {})
+
+    async def _note_public(self, remote_id: RemoteId) -> None:
+        """Note that a remote file was public, before nothing shows it any more. Of others the origin admits nothing."""
+        store = self._items.store.get()
+        shown = keys.original(remote_id), keys.was_public(remote_id, deleted=False)
+        if any([await store.exists(key) for key in shown]):
+            await store.put(keys.was_public(remote_id, deleted=True), b"", content_type="application/octet-stream")
 
 
 class NoticeHandler:

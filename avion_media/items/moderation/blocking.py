@@ -390,6 +390,7 @@ class Blocking:
             await self._items.announce_blocked(media_id)
         await self._own.add(block.entries)
         await self._records.note_source(block)
+        await self._records.note_public(any_id, block)
         await self._remove(any_id, block)
         await self._changes.note(media_id)
         await self._records.forget_held(media_id)
@@ -409,6 +410,7 @@ class Blocking:
         """Repair what a process did to a block that stood still meanwhile: one that wrote objects, or lifted it."""
         await self._own.add(block.entries)
         await self._records.note_source(block)
+        await self._records.note_public(any_id, block)
         store = self._items.store.get()
         written = [each for each in keys.all_of(any_id, self._sizes_of(block)) if await store.exists(each)]
         if written:
@@ -498,6 +500,7 @@ class Blocking:
         )
         await self._own.remove(block.entries)
         await self._records.forget_source(block)
+        await self._records.forget_public(any_id)
         upload = await self._restore(any_id, block) if is_restored else ""
         if not is_lifted or upload or failed is Reason.BLOCKED:
             await self._items.statuses.forget(media_id)

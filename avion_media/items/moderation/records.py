@@ -5,6 +5,8 @@
 ``moderation/watched/{id}``     an index: this block is in progress, or it ended or was completed a short time ago
 ``moderation/refused/{a}/{b}``  an index: the media item b was blocked because its file is that of a
 ``moderation/sources/{s}/{id}`` an index: media that are blocked, by their owner or host
+``moderation/shown/{id}``       an index: this blocked remote file was public before; the origin reads nothing else of
+                                remote files without an object
 ``moderation/held/{id}``        a media item that waits for a moderator
 ==============================  ======================================================================================
 
@@ -27,7 +29,7 @@ from avion_media.backends.store import ListedObject, ObjectStore
 from avion_media.backends.store.contents import find, read_if_there, read_many, read_version
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, PreconditionFailed, Reason, Unavailable
-from avion_media.common.ids import AnyId, MediaId
+from avion_media.common.ids import AnyId, MediaId, RemoteId
 from avion_media.common.records import JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import State, Status
@@ -334,6 +336,16 @@ class ModerationRecords:
     async def forget_refused(self, original: str, media_ids: Iterable[str]) -> None:
         """Remove the notes of `note_refused`."""
         await self._store.get().delete([keys.refused(original, each) for each in media_ids])
+
+    async def note_public(self, any_id: AnyId, block: Block) -> None:
+        """Note that a remote file had a public original when it was blocked."""
+        if block.etag and isinstance(any_id, RemoteId):
+            await self._put(keys.was_public(any_id, deleted=False), b"")
+
+    async def forget_public(self, any_id: AnyId) -> None:
+        """Remove the note of `note_public`."""
+        if isinstance(any_id, RemoteId):
+            await self._store.get().delete([keys.was_public(any_id, deleted=False)])
 
     async def note_source(self, block: Block) -> None:
         """Note that something of its owner or host is blocked."""

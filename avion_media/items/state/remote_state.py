@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Final
 
 from avion_media.backends.redis import Redis, load_script
 from avion_media.common.errors import Reason
@@ -15,6 +16,9 @@ from avion_media.common.ids import RemoteId
 from avion_media.common.records import CustomRecord, JsonRecord
 from avion_media.items.state.status_store import deletion_key, key_of, status_key
 
+_NOT_CACHEABLE: Final = "remote_not_cacheable"
+_MAX_HOSTS: Final = 1000
+_COUNTED_S: Final = 30 * 86_400
 _SWEPT_WITHIN_S = 2 * 86_400.0  # the bucket is swept more often than that
 _LOAD_REMOTE = load_script("avion_media.items.state", "load_remote")
 _RESET_FAILURE = load_script("avion_media.items.state", "reset_failure")
@@ -119,6 +123,17 @@ class RemoteStateStore:
         A failure that happens meanwhile is kept, because it is remembered before its status is written.
         """
         await self._redis.run(_RESET_FAILURE, (status_key(str(remote_id)), _failure_key(remote_id)))
+
+    async def note_not_cacheable(self, host: str) -> None:
+        """Count that a server forbids a copy of a file. The thousand hosts with the highest counts are kept."""
+        await self._redis.execute("ZINCRBY", _NOT_CACHEABLE, 1, host)
+        await self._redis.execute("ZREMRANGEBYRANK", _NOT_CACHEABLE, 0, -_MAX_HOSTS - 1)
+        await self._redis.execute("EXPIRE", _NOT_CACHEABLE, _COUNTED_S)
+
+    async def not_cacheable(self) -> dict[str, int]:
+        """Return how often each host has forbidden copies, the most frequent first. A month without any clears it."""
+        found = await self._redis.execute("ZREVRANGE", _NOT_CACHEABLE, 0, -1, "WITHSCORES")
+        return {host.decode(): int(count) for host, count in found}
 
     async def mark_validated(self, remote_id: RemoteId, ttl_s: float) -> None:
         """Record that the copy is fresh for another ``ttl_s``, regardless of its age."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from avion_media.backends.remote import NO_OWN_URLS, OwnUrls
 from avion_media.common import keys
 from avion_media.common.clock import now_s, utc_now
 from avion_media.common.credentials import Person
@@ -17,7 +18,6 @@ from avion_media.common.ids import (
     new_media_id,
     parse_media_id,
     parse_remote_id,
-    remote_id_for,
 )
 from avion_media.common.media import ATTACHMENT, owner_of, upload_metadata
 from avion_media.common.tasks import CACHE_QUEUE, KIND, PROCESSING_QUEUE, State, Status, processing_fields
@@ -96,8 +96,9 @@ def actor_of(context: CallContext) -> str:
 class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code has no types
     """The handlers. One object serves all calls. `recorded` stands in front of them."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, own_urls: OwnUrls = NO_OWN_URLS) -> None:
         self._runtime = runtime
+        self._own_urls = own_urls
         self._config: ProcessSettings = runtime.config
         self._enabled = runtime.config.enabled_formats()
         self._guard = guard_of(runtime.config.remote)
@@ -288,13 +289,13 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         A URL that failed recently is not fetched again. If there is an older copy, it is READY; if not, the response
         has the task that failed, and the status has the reason.
         """
-        url = check_remote_url(request.remote_url)
+        url = check_remote_url(request.remote_url, self._own_urls)
         if self._guard.host_denied(url.host):
             raise HostDenied(url.host)
         await self._hosts.refresh()
         if self._hosts.is_blocked(url.host):
             raise HostBlocked(url.host)
-        remote_id = remote_id_for(str(url))
+        remote_id = self._items.remote_ids.get().of(str(url))
         remote_states = self._runtime.items.remote_states
         state = await remote_states.load(remote_id)
         if state.deleted:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
+from avion_media.backends.remote import OwnUrls
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.formats import MediaFormat, by_content_type, by_filename
 from avion_media.common.ids import AnyId, InvalidId, MediaId, UnknownFormat, is_private, parse_any_id
@@ -285,14 +286,17 @@ def check_any_id(text: str) -> AnyId:
         raise bad_field("media_id", str(error), "MEDIA_ID_MALFORMED") from None
 
 
-def check_remote_url(text: str) -> RemoteUrl:
-    """Return the URL of a remote file. Raises `BadRequest`."""
+def check_remote_url(text: str, own_urls: OwnUrls) -> RemoteUrl:
+    """Return the URL of a remote file, which is none of ``own_urls``. Raises `BadRequest`."""
     if not text:
         raise bad_field("remote_url", "is required", "REMOTE_URL_REQUIRED")
     try:
-        return parse_remote_url(text)
+        url = parse_remote_url(text)
     except InvalidUrl as error:
         raise bad_field("remote_url", str(error), "REMOTE_URL_INVALID") from None
+    if url in own_urls:
+        raise bad_field("remote_url", "is a URL of this installation; use the id of its media item", "OWN_URL")
+    return url
 
 
 def check_media_ids(texts: Sequence[str]) -> list[str]:

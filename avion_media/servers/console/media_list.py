@@ -15,7 +15,7 @@ from typing import Any, Final
 from avion_media.backends.queue.task_scan import FoundTask, find_tasks
 from avion_media.backends.redis import Redis, as_text
 from avion_media.common.formats import Family
-from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, parse_any_id
+from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none
 from avion_media.common.keys import origin_paths
 from avion_media.common.media import is_owner
 from avion_media.common.tasks import EVENTS_STREAM, PROCESSING_QUEUE
@@ -163,13 +163,19 @@ class MediaPage:
 async def read_unfinished(redis: Redis, wanted: MediaFilter) -> MediaPage:
     """Return a page of uploads whose task waits or is in progress, in any order. Raises `Unavailable`."""
 
-    def tile(task: FoundTask) -> Tile:
-        return Tile(task.subject, "processing", "", task.entry.first_seen, kind=_kind_of(parse_any_id(task.subject)))
+    def tile(task: FoundTask) -> Tile | None:
+        any_id = id_or_none(task.entry.task.subject)
+        if any_id is None:
+            return None
+        return Tile(str(any_id), "processing", "", task.entry.first_seen, kind=_kind_of(any_id))
 
-    tasks = await find_tasks(
-        redis, PROCESSING_QUEUE, lambda task: bool(task.subject) and wanted.lets_through(tile(task)), PAGE_TILES
-    )
-    return MediaPage(tuple(map(tile, tasks)), "", "", len(tasks))
+    def is_wanted(task: FoundTask) -> bool:
+        drawn = tile(task)
+        return drawn is not None and wanted.lets_through(drawn)
+
+    tasks = await find_tasks(redis, PROCESSING_QUEUE, is_wanted, PAGE_TILES)
+    drawn = [each for each in map(tile, tasks) if each is not None]
+    return MediaPage(tuple(drawn), "", "", len(tasks))
 
 
 async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: str = "") -> MediaPage:

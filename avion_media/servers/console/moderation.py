@@ -130,7 +130,7 @@ async def _read_blocks_of(moderation: Moderation, wanted: ModerationQuery) -> Mo
 
 async def look_up(moderation: Moderation, text: str) -> Answer:
     """Return the `Answer` about a hash, a media id or its URL, an owner or a host. Raises `Unavailable`."""
-    any_id, digest, host = id_meant(text), text.lower(), _host_in(text)
+    any_id, digest, host = id_meant(text, moderation.items.remote_ids), text.lower(), _host_in(text)
     hosts = await moderation.hosts.covering(host) if host else ()
     matches = await _matches(moderation, bytes.fromhex(digest)) if _HASH.fullmatch(digest) else []
     if any_id is None:

@@ -348,7 +348,7 @@ class Console:
     async def _media(self, request: Request) -> Response:
         query = dict(request.query_params)
         wanted = MediaFilter.from_query(query)
-        if (exact := id_meant(wanted.text)) is not None:
+        if (exact := id_meant(wanted.text, self._runtime.items.remote_ids)) is not None:
             return RedirectResponse(f"/console/media/{exact}", 303)
         view = await self._view(request, "media", query)
         before = query.get("before", "")

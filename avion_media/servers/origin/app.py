@@ -31,7 +31,7 @@ from avion_media.backends.store import ByteRange, ObjectInfo, ObjectStore, Range
 from avion_media.common import keys
 from avion_media.common.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.common.formats import JPEG, WEBP
-from avion_media.common.ids import AnyId, MediaId, id_or_none, is_private
+from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none, is_private
 from avion_media.common.media import MANIFEST_TYPE, CredentialsState, is_size_name
 from avion_media.common.resources import Deletions, ResourceSlot
 from avion_media.common.telemetry import instruments
@@ -207,6 +207,10 @@ def _not_found(path: str, text: str = "media item not found") -> Response:
     return plain(404, text, cache_control=NEGATIVE if is_kept else NO_STORE)
 
 
+def _was_deleted() -> Response:
+    return plain(410, "this media item was deleted", cache_control=GONE)
+
+
 def _unavailable(error: Unavailable, target: Target) -> Response:
     _log.warning("origin.unavailable", dependency=error.dependency, media_id=str(target.any_id))
     return try_again(error.retry_after_s)
@@ -251,7 +255,8 @@ async def observed(
         try:
             response = await respond(request, route, timing)
             status = response.status
-            if header := timing.header():
+            is_secret = status == 404 and len(media_id) == 64  # not even the time of each step: see `_without_object`
+            if (header := timing.header()) and not is_secret:
                 response.headers["Server-Timing"] = header
             return response
         except trio.Cancelled:
@@ -310,9 +315,10 @@ class Origin:
                 deleted = await self._deleted(str(target.any_id))
         except Unavailable as error:
             return _unavailable(error, target)
-        if deleted:
-            return plain(410, "this media item was deleted", cache_control=GONE)
-        return await self._unless_blocked(request, target, UNCERTAIN if deleted is None else IMMUTABLE, timing)
+        if deleted and not isinstance(target.any_id, RemoteId):
+            return _was_deleted()
+        cache_control = UNCERTAIN if deleted is None else IMMUTABLE
+        return await self._unless_blocked(request, target, cache_control, timing, deleted=bool(deleted))
 
     async def _private(self, request: Request, target: Target, timing: ServerTiming) -> Response:
         """Check the token, and everything else that a private media item depends on."""
@@ -330,33 +336,64 @@ class Origin:
         response = await self._unless_blocked(request, target, self._while_private(target.left_s), timing)
         if response.status >= 400:
             response.headers["Cache-Control"] = NO_STORE
+        else:
+            response.headers.update(self._for_cdn(target.left_s // 2 if response.status == 307 else target.left_s))
         return response
 
     def _while_private(self, left_s: int) -> str:
-        """Return how long caches may keep a private file, which nobody may read after ``left_s``."""
+        """Return how long browsers may keep a private file, which nobody may read after ``left_s``."""
+        return f"private, max-age={left_s}"
+
+    def _for_cdn(self, left_s: int) -> dict[str, str]:
+        """Return what lets the operator's own CDN keep a private file (RFC 9213), and no cache of others."""
         if not self.cdn_max_age_s:
-            return f"private, max-age={left_s}"
-        return f"public, max-age={left_s}, s-maxage={min(left_s, int(self.cdn_max_age_s))}"
+            return {}
+        return {"CDN-Cache-Control": f"max-age={min(left_s, int(self.cdn_max_age_s))}"}
 
     async def _unless_blocked(
-        self, request: Request, target: Target, cache_control: str, timing: ServerTiming
+        self,
+        request: Request,
+        target: Target,
+        cache_control: str,
+        timing: ServerTiming,
+        *,
+        deleted: bool = False,
     ) -> Response:
         media_id = str(target.any_id)
         try:
             with timing.measured("store"), trio.move_on_after(_STORE_S):
                 try:
-                    if not await self.moderation.is_blocked_despite_objects(media_id):
-                        return await self._from_store(request, target, cache_control)
-                except ObjectMissing:  # a block removes the objects, and leaves its record
-                    if not await self.moderation.is_blocked(media_id):
-                        return _not_found(request.path)
-                return plain(451, _BLOCKED, cache_control=GONE)
+                    response = await self._from_store(request, target, cache_control)
+                except ObjectMissing:
+                    return await self._without_object(request.path, target.any_id, deleted=deleted)
+                if not deleted and not await self.moderation.is_blocked_despite_objects(media_id):
+                    return response
+                if not isinstance(response.body, bytes):
+                    response.body.close()
+                return _was_deleted() if deleted else plain(451, _BLOCKED, cache_control=GONE)
             _log.warning("origin.unavailable", dependency="store", media_id=media_id, waited_s=_STORE_S)
             return try_again()
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
             return try_again()
         except Unavailable as error:
             return _unavailable(error, target)
+
+    async def _without_object(self, path: str, any_id: AnyId, *, deleted: bool) -> Response:
+        """Return the response about a media item without objects: a block or a deletion removes them.
+
+        Anyone can ask about the id of an upload, because only those who were given it know it. Remote files are known
+        to their own servers. So of a file that was never public here each request reads the same, finds the same, and
+        gets the same answer: whether it was never requested, failed, is refused by a list, or was deleted.
+        """
+        if isinstance(any_id, RemoteId):
+            note = keys.was_public(any_id, deleted=deleted)
+            if not await self.store.get().exists(note):
+                return _not_found(path)
+        if deleted:
+            return _was_deleted()
+        if await self.moderation.is_blocked(str(any_id)):
+            return plain(451, _BLOCKED, cache_control=GONE)
+        return _not_found(path)
 
     async def _deleted(self, media_id: str) -> bool | None:
         """Return whether the media item was deleted; None while Redis is unavailable.

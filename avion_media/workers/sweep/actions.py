@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from avion_media.backends.queue.entries import subject_of
 from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, visit_tasks_of
-from avion_media.backends.redis import Redis
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import SERVICE_FAULTS
 from avion_media.common.ids import parse_any_id
@@ -41,26 +41,26 @@ async def find_tasks(
     The dedup marker of an upload's task counts if the task was queued after ``complete_since``, when tasks were last
     lost.
     """
-    redis, queued_at = items.redis, await items.queues[PROCESSING_QUEUE].queued_at(uploads)
+    queued_at = await items.queues[PROCESSING_QUEUE].queued_at(uploads)
     known = {name for name, at in queued_at.items() if at > complete_since.timestamp()}
-    alive, given_up = await scan_queue(redis, PROCESSING_QUEUE, set(uploads) - known)
-    fetched, not_fetched = await scan_queue(redis, CACHE_QUEUE, set(remote))
+    alive, given_up = await scan_queue(items, PROCESSING_QUEUE, set(uploads) - known)
+    fetched, not_fetched = await scan_queue(items, CACHE_QUEUE, set(remote))
     return MediaTasks(known | alive | fetched, given_up | not_fetched)
 
 
-async def scan_queue(redis: Redis, queue: str, wanted: set[str]) -> tuple[set[str], set[str]]:
+async def scan_queue(items: Items, queue: str, wanted: set[str]) -> tuple[set[str], set[str]]:
     """Return which of these media items have a task in the queue, and which have a dead letter."""
     alive: set[str] = set()
     given_up: set[str] = set()
 
     def visit(found: FoundTask) -> bool:
-        subject = found.subject
+        subject = subject_of(queue, found.entry.task, items.remote_ids)
         if subject in wanted:
             (given_up if found.location is TaskLocation.DEAD_LETTERS else alive).add(subject)
         return len(alive) < len(wanted)
 
     if wanted:
-        await visit_tasks_of(redis, queue, wanted, visit)
+        await visit_tasks_of(items.redis, queue, wanted, visit)
     return alive, given_up
 
 

@@ -305,7 +305,7 @@ class _PartOfSweep:
         claimed = {each for each in uploads if await queue.claim(each)}
         await self._require_complete_history()
         # Tasks of other services have no marker.
-        alive, given_up = await scan_queue(items.redis, PROCESSING_QUEUE, claimed)
+        alive, given_up = await scan_queue(items, PROCESSING_QUEUE, claimed)
         return uploads - claimed | alive | given_up
 
     async def _require_complete_history(self) -> None:

@@ -24,7 +24,7 @@ from avion_media.backends.remote import HostLimiter, HostLimits
 from avion_media.backends.store import ObjectStore
 from avion_media.common.errors import Dependency
 from avion_media.common.formats import JPEG
-from avion_media.common.ids import new_media_id, remote_id_for
+from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
 from avion_media.items.deletion import DeletionRecords, JournalReplay
 from avion_media.items.deletion import scripts as scripts_of_deletion
@@ -38,6 +38,7 @@ from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.items.state.status_store import deletion_key
 from guarded_fetch import parse_remote_url
 from tests.crash.stage import MemoryStore, Steps, slot_of
+from tests.remote_ids import remote_id_for
 
 PACKAGES = [Path(avion_media.__file__).parent, Path(trio_redis.__file__).parent]
 MOST_COMMANDS = 2_500  # a few ms of the server's time

@@ -37,7 +37,7 @@ WITHOUT_SERVICES = {
     "review": STORE,
     "audit": STORE,
     "tokens": STORE,
-    "inspect": REDIS,
+    "inspect": STORE,
     "usage": STORE,
     "owner": STORE,
     "queues": REDIS,

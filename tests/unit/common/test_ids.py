@@ -9,12 +9,13 @@ from avion_media.common.formats import FORMATS, JPEG, MP4, MediaFormat
 from avion_media.common.ids import (
     InvalidId,
     MediaId,
+    RemoteIds,
     UnknownFormat,
     new_media_id,
     parse_any_id,
     parse_media_id,
-    remote_id_for,
 )
+from tests.remote_ids import remote_id_for
 
 UNIX_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 
@@ -89,6 +90,14 @@ def test_every_key_follows_from_the_id() -> None:
     remote_id = remote_id_for("https://example.org/a.png")
     assert keys.original(remote_id) == f"cached_remote/{remote_id}"
     assert keys.thumbnail(remote_id, "large") == f"thumbnail/large/remote/{remote_id}.jpg"
+
+
+def test_only_the_key_gives_the_id_of_a_remote_file() -> None:
+    """HMAC-SHA256, as in RFC 4231, test case 2."""
+    ids = RemoteIds(b"Jefe")
+    expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    assert ids.of("what do ya want for nothing?").text == expected
+    assert "Jefe" not in repr(ids)
 
 
 def test_format_codes_are_frozen() -> None:

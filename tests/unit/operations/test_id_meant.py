@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.common.ids import remote_id_for
 from avion_media.operations.inspection import id_meant
+from tests.remote_ids import known_remote_ids, remote_id_for
 
 UPLOAD = "01M88C0SJ305C5J3D3BYCKGE00"
 REMOTE = "https://remote.example/photo.jpg"
@@ -28,4 +28,4 @@ REMOTE = "https://remote.example/photo.jpg"
     ],
 )
 def test_a_text_means_an_id(text: str, meant: str) -> None:
-    assert str(id_meant(text)) == meant
+    assert str(id_meant(text, known_remote_ids())) == meant

@@ -12,9 +12,10 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from avion_media.common.clock import now_s
 from avion_media.common.formats import JPEG
-from avion_media.common.ids import new_media_id, remote_id_for
+from avion_media.common.ids import new_media_id
 from avion_media.items.state.events import EVENT_TYPES
 from avion_media.workers.endpoints import Endpoint, parse_endpoints
+from tests.remote_ids import remote_id_for
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "schemas" / "media_event.schema.json").read_text())
 GOOD: dict[str, Any] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.queue.attempts import ATTEMPTS_STREAM, KEPT, Attempt, attempts_at, outcomes
 from avion_media.backends.redis import Redis
-from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE, Task
 from tests.integration.backends.queue.conftest import Client
+from tests.remote_ids import known_remote_ids, remote_id_for
 from trio_telemetry import Steps, Tracer
 
 MEDIA_ID = "01M88C0SJ305C5J3D3BYCKGC00"
@@ -15,7 +15,7 @@ URL = "https://heron.example/a.png"
 
 
 async def test_attempts_are_found_by_their_media_item_and_bounded(redis: Redis, other: Client) -> None:
-    processing, cache = TaskQueue(redis, PROCESSING_QUEUE), TaskQueue(redis, CACHE_QUEUE)
+    processing, cache = TaskQueue(redis, PROCESSING_QUEUE), TaskQueue(redis, CACHE_QUEUE, remote_ids=known_remote_ids())
     for number in (1, 2):
         task = Task("t", {"media_id": MEDIA_ID})
         attempt = Attempt(number=number, worker="w", began_at=5.5, duration_s=0.25, outcome="done", steps="GET\t0\t9")
@@ -38,7 +38,7 @@ async def test_attempts_are_found_by_their_media_item_and_bounded(redis: Redis, 
 
 
 async def test_times_to_ready_and_rejected_files_are_counted(redis: Redis, other: Client) -> None:
-    processing, cache = TaskQueue(redis, PROCESSING_QUEUE), TaskQueue(redis, CACHE_QUEUE)
+    processing, cache = TaskQueue(redis, PROCESSING_QUEUE), TaskQueue(redis, CACHE_QUEUE, remote_ids=known_remote_ids())
     assert await outcomes(redis) == {}
     for age_s, outcome in ((0.4, "done"), (2.0, "done"), (2.1, "done"), (9999.0, "done"), (1.0, "retried")):
         await processing.record_attempt(Task("t", {"media_id": MEDIA_ID}), Attempt(age_s=age_s, outcome=outcome))

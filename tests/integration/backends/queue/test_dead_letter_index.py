@@ -10,8 +10,9 @@ from avion_media.backends.queue import QueueKeys, TaskQueue, task_scan
 from avion_media.backends.queue.task_scan import FoundTask, find_dead_letters
 from avion_media.backends.redis import Redis
 from avion_media.common.formats import PNG
-from avion_media.common.ids import new_media_id, remote_id_for
+from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import CACHE_QUEUE, PROCESSING_QUEUE
+from tests.remote_ids import known_remote_ids, remote_id_for
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
 URL = "https://remote.example/a.png"
@@ -42,12 +43,12 @@ async def test_they_are_found_until_they_are_replayed_or_dropped(redis: Redis) -
     queue, (once, twice, never) = TaskQueue(redis, PROCESSING_QUEUE), some_ids(3)
     for media_id in (once, twice, twice):
         await given_up(queue, {"media_id": media_id, "type": "thumbnail"})
-    assert [each.subject for each in await found(redis, once, twice, never)] == [once, twice, twice]
+    assert [each.entry.task.subject for each in await found(redis, once, twice, never)] == [once, twice, twice]
     dead_letters = await queue.dead_letters.list()
     assert await queue.dead_letters.replay(dead_letters[0].entry_id)
     assert await queue.dead_letters.drop(dead_letters[1].entry_id)
     (left,) = await found(redis, once, twice, never)
-    assert (left.subject, left.entry.entry_id) == (twice, dead_letters[2].entry_id)
+    assert (left.entry.task.subject, left.entry.entry_id) == (twice, dead_letters[2].entry_id)
 
 
 async def test_a_media_item_with_many_is_read_in_pages(redis: Redis) -> None:
@@ -55,12 +56,14 @@ async def test_a_media_item_with_many_is_read_in_pages(redis: Redis) -> None:
     for media_id in (one, *[many] * 7, another):
         await given_up(queue, {"media_id": media_id, "type": "thumbnail"})
     letters = await found(redis, one, many, another)
-    assert [each.subject for each in letters] == [one, *[many] * 7, another]
+    assert [each.entry.task.subject for each in letters] == [one, *[many] * 7, another]
     assert len({each.entry.entry_id for each in letters}) == 9
 
 
 async def test_a_remote_media_item_is_found_by_its_id(redis: Redis) -> None:
-    await given_up(TaskQueue(redis, CACHE_QUEUE), {"remote_url": "HTTPS://Remote.example:443/a.png"})
+    await given_up(
+        TaskQueue(redis, CACHE_QUEUE, remote_ids=known_remote_ids()), {"remote_url": "HTTPS://Remote.example:443/a.png"}
+    )
     (letter,) = await find_dead_letters(redis, CACHE_QUEUE, [str(remote_id_for(URL))])
     assert letter.entry.error == "internal: a test"
 

@@ -12,7 +12,7 @@ import trio
 from avion_media.backends.queue import BulkJobs, DeadLetterFilter, Lease, TaskQueue
 from avion_media.backends.redis import Lock, Redis, RedisFull
 from avion_media.common.formats import JPEG
-from avion_media.common.ids import new_media_id, remote_id_for
+from avion_media.common.ids import new_media_id
 from avion_media.common.tasks import DELETE_QUEUE, DROP_DELETED, PROCESSING_QUEUE, State, Status
 from avion_media.items.deletion import DeletionRecords, NoticeChannel
 from avion_media.items.deletion.channel import write_heard
@@ -20,6 +20,7 @@ from avion_media.items.deletion.notices import HEARD
 from avion_media.items.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.process.replicas import Replicas
 from tests.integration.backends.queue.conftest import Client, infos
+from tests.remote_ids import remote_id_for
 from trio_redis.tests.fixtures import Memory
 
 MEDIA_ID = str(new_media_id(JPEG, 1_700_000_000_000))

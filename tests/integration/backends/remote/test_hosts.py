@@ -124,7 +124,7 @@ async def test_failures_in_a_row_open_the_breaker_of_a_server(redis: Redis, host
     [
         None,
         Rejected(Reason.REMOTE_STATUS),
-        RemoteGone(404),
+        RemoteGone(Reason.REMOTE_STATUS, "HTTP 404"),
         ServerError(500, of_host=False, asked_pause_s=None),
         ServerError(500, of_host=False, asked_pause_s=50.0),
     ],

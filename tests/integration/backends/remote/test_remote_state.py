@@ -12,10 +12,10 @@ import redis as redis_py
 
 from avion_media.backends.redis import Redis, open_redis
 from avion_media.common.errors import Reason
-from avion_media.common.ids import remote_id_for
 from avion_media.common.tasks import State, Status
 from avion_media.items.deletion import DeletionRecords
 from avion_media.items.state import RemoteFailure, RemoteState, RemoteStateStore, RemoteUse, StatusStore
+from tests.remote_ids import remote_id_for
 from tests.service.published import key_of
 
 REMOTE = remote_id_for("https://remote.example/a.png")

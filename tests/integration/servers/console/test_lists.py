@@ -198,7 +198,7 @@ async def test_uploads_that_wait_are_among_those_in_progress(redis: Redis, other
     (tile,) = (await read_unfinished(redis, MediaFilter(text=MEDIA_IDS[2], state="processing"))).tiles
     assert (tile.media_id, tile.state) == (MEDIA_IDS[2], "processing")
     (task,) = await find_tasks(redis, PROCESSING_QUEUE, lambda task: task.entry.tenant == "image/bob", 9)
-    assert task.subject == MEDIA_IDS[2]
+    assert task.entry.task.subject == MEDIA_IDS[2]
 
 
 @pytest.mark.parametrize(

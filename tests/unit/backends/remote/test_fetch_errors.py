@@ -76,6 +76,8 @@ async def test_a_status_to_come_back_for(
     [
         (response(b"", status=404), "remote_status: HTTP 404"),
         (response(b"", status=403), "remote_status: HTTP 403"),
+        (response(b"", status=400), "remote_status: HTTP 400"),
+        (response(b"x", headers=["Cache-Control: Private"]), "not_cacheable: Cache-Control: Private"),
         (response(b"x" * 1001), "too_large: announced 1001 bytes"),
         (response(b""), "empty"),
         (b"SSH-2.0-OpenSSH_9.9\r\n", "remote_status: not HTTP: b'SSH-2'"),
@@ -83,7 +85,8 @@ async def test_a_status_to_come_back_for(
 )
 async def test_a_rejection_has_its_reason(answer: bytes, expected: str, fd: int) -> None:
     error, judged = await error_of(answer, fd)
-    assert type(error) is (RemoteGone if "404" in expected else Rejected)
+    gone = "404", "403", "not_cacheable"
+    assert type(error) is (RemoteGone if any(each in expected for each in gone) else Rejected)
     assert str(error) == expected
     assert error is judged
 

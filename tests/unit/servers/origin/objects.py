@@ -31,14 +31,23 @@ class Objects:
         self.faults: list[Fault | None] = []
         self.reads: list[ByteRange | None] = []
         self.heads = 0
+        self.asked: list[tuple[str, str]] = []  # each request, and its key
         self.reading = 0
         self.can_relay = False
 
     async def head(self, key: str) -> ObjectInfo:
         """As the store's."""
         self.heads += 1
+        self.asked.append(("head", key))
         await trio.lowlevel.checkpoint()
         return self._info(key)
+
+    async def exists(self, key: str) -> bool:
+        """As the store's."""
+        self.heads += 1
+        self.asked.append(("head", key))
+        await trio.lowlevel.checkpoint()
+        return key in self.held
 
     async def read_part(
         self,
@@ -50,6 +59,7 @@ class Objects:
     ) -> ObjectPart:
         """As the store's, but for what a fault does."""
         self.reads.append(byte_range)
+        self.asked.append(("get", key))
         self.reading += 1
         try:
             await trio.lowlevel.checkpoint()

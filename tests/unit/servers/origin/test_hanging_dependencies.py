@@ -44,6 +44,11 @@ class Store:
             await trio.sleep_forever()
         raise ObjectMissing(key)
 
+    async def exists(self, _key: str) -> bool:
+        if self._hangs:
+            await trio.sleep_forever()
+        return False
+
 
 async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[Response, float]:
     """The response, and after how many seconds."""

@@ -161,9 +161,10 @@ async def test_a_head_is_answered_here_in_every_mode(objects: Objects, mode: Lit
 
 
 async def test_a_tombstone_is_410_whatever_the_store_has(objects: Objects) -> None:
-    response, _ = await asked(objects, PATH, deleted=True)
-    assert response.status == 410
-    assert not objects.reads
+    for path in (PATH, "/media/01M88C0SJ305C5J3D3BYCKGE00"):
+        response, _ = await asked(objects, path, deleted=True)
+        assert response.status == 410
+    assert not objects.reading
 
 
 @pytest.mark.parametrize(
@@ -227,8 +228,31 @@ async def test_what_was_blocked_a_short_time_ago_is_451_although_its_objects_are
 
 async def test_what_was_blocked_is_451_without_redis_too(objects: Objects) -> None:
     other = "1" * 64
+    objects.held[f"moderation/shown/{other}"] = b""
     for deleted in (False, None):
         response, _ = await asked(objects, f"/thumbnail/large/{other}", deleted=deleted, blocks=Blocks([other]))
         assert response.status == 451
     response, _ = await asked(objects, f"/thumbnail/large/{other}")
     assert response.status == 404
+
+
+async def test_of_a_remote_file_that_was_never_public_nothing_is_admitted(objects: Objects) -> None:
+    """Not its block, not its deletion: the same requests to the store, with the same results, and the same answer."""
+    other = "1" * 64
+    for path in (f"/media/{other}", f"/media/{other}/credentials", f"/thumbnail/small/{other}"):
+        for method in ("GET", "HEAD"):
+            seen = []
+            for deleted, blocks in ((False, Blocks()), (False, Blocks([other], [other])), (True, Blocks([other]))):
+                objects.asked.clear()
+                response, body = await asked(objects, path, method, deleted=deleted, blocks=blocks)
+                seen.append((response.status, response.headers, body, [name for name, _ in objects.asked]))
+            assert seen[0][0] == 404
+            assert seen[1:] == seen[:-1]
+
+
+async def test_a_remote_file_that_was_public_stays_deleted(objects: Objects) -> None:
+    other = "1" * 64
+    objects.held[f"gone/{other}"] = b""
+    for deleted, status in ((True, 410), (False, 404)):
+        response, _ = await asked(objects, f"/thumbnail/small/{other}", deleted=deleted)
+        assert response.status == status

@@ -24,7 +24,7 @@ _COMMANDS = {
     "undelete": ("deletion", "Undo deletions within DELETE__DELAY."),
     "block": ("moderation", "Block a media item and its copies."),
     "unblock": ("moderation", "End a block."),
-    "evidence": ("moderation", "Write an archive of what is kept of a held or blocked media item."),
+    "evidence": ("evidence", "List, show, hold, export and discard the evidence of media."),
     "hosts": ("hosts", "Block, list, purge and measure the hosts of remote media."),
     "blocklist": ("moderation", "Show, import and check block lists."),
     "review": ("moderation", "List, release or block media that wait for a moderator."),

@@ -1,4 +1,4 @@
-"""``block``, ``unblock``, ``evidence``, ``blocklist``, ``review``: the commands of moderators."""
+"""``block``, ``unblock``, ``blocklist``, ``review``: the commands of moderators."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from avion_media.backends.store import FileSource
-from avion_media.cli.output import json_option, load_config, note_option, print_found, print_lines, read_id
+from avion_media.cli.output import (
+    json_option,
+    load_config,
+    note_option,
+    print_found,
+    print_lines,
+    read_id,
+    requested_at_option,
+)
 from avion_media.cli.problems import CommandFailed, UsageError
 from avion_media.cli.resources import act, act_on, on_service, raise_problems
 from avion_media.common import keys
-from avion_media.items.moderation import Changes, Entry, HashType, parse_list
+from avion_media.items.moderation import Changes, Entry, Ground, HashType, Notice, parse_list
 from avion_media.items.moderation.entries import hash_file
+from avion_media.items.moderation.records import Held
 from avion_media.operations.operation import Outcome
 from avion_media.process.runtime import Runtime
 from avion_media.servers.api.statuses import StatusResolver, UnknownMedium
@@ -27,14 +37,14 @@ def _block_command(action: str, what: str) -> click.Command:
     @click.command("block", help=what)
     @click.argument("media_id")
     @note_option
-    @click.option(
-        "--keep-evidence/--discard",
-        default=True,
-        show_default=True,
-        help="Move the files to quarantine, or remove them.",
-    )
+    @click.option("--discard", is_flag=True, help="Keep no copy of the files as evidence.")
+    @click.option("--ground", type=click.Choice([str(each) for each in Ground if each]), help="Why.")
+    @requested_at_option
+    @click.option("--automated", is_flag=True, help="No person has decided.")
     @json_option
-    def command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
+    def command(
+        media_id: str, note: str, discard: bool, ground: str | None, requested_at: str, automated: bool, as_json: bool
+    ) -> None:
         any_id, config = read_id(media_id), load_config()
 
         async def known(runtime: Runtime) -> list[str]:
@@ -45,7 +55,8 @@ def _block_command(action: str, what: str) -> click.Command:
                 raise CommandFailed(f"{any_id}: media item not found") from None
             return [str(any_id)]
 
-        outcome = act(action, known, note=note, keep_evidence=keep_evidence)
+        decided: dict[str, Any] = {"ground": Ground(ground or ""), "requested_at": requested_at, "automated": automated}
+        outcome = act(action, known, note=note, discard_evidence=discard, **decided)
         raise_problems(outcome)
         copies = outcome.done[str(any_id)]["copies"]
         counted = f", with {copies} {'copy' if copies == 1 else 'copies'}" if copies else ""
@@ -70,25 +81,6 @@ block_command = _block_command("block", "Block a media item and its copies: 451 
 unblock_command = _command(
     "unblock", "unblocked", "End a block. The files that were kept as evidence are served again."
 )
-
-
-@click.command("evidence")
-@click.argument("media_id")
-@click.option(
-    "--to",
-    "path",
-    type=click.Path(exists=False, dir_okay=False, path_type=Path),
-    help="The archive; by default evidence-MEDIA_ID.zip in the current folder. An existing file is not overwritten.",
-)
-@json_option
-def evidence_command(media_id: str, path: Path | None, as_json: bool) -> None:
-    """Write an archive of what is kept of a held or blocked media item: files, records, audit entries, manifest."""
-    path = path or Path(f"evidence-{read_id(media_id)}.zip")
-    try:
-        act_on("evidence", str(read_id(media_id)), save_to=path)
-    except OSError as error:
-        raise CommandFailed(f"{path}: {error.strerror}") from None
-    print_lines({"media_id": media_id, "file": str(path)}, [f"{media_id}: {path}"], as_json=as_json)
 
 
 @click.group("blocklist")
@@ -184,11 +176,33 @@ def review_command() -> None:
 @review_command.command("list")
 @json_option
 def review_list_command(as_json: bool) -> None:
-    """Show all that wait for a moderator."""
-    waiting = on_service(lambda runtime: runtime.moderation.reviews.waiting())
-    rows = [(each.media_id, each.at, each.source.partition("/")[2], each.match) for each in waiting]
-    print_found([asdict(each) for each in waiting], ("media item", "since", "of", "why"), rows, as_json=as_json)
+    """Show all that wait for a moderator, those with a notice first: with the hours left of 48."""
+
+    async def read(runtime: Runtime) -> tuple[list[Held], dict[str, Notice]]:
+        return await runtime.moderation.reviews.waiting(), await runtime.moderation.reviews.notices()
+
+    waiting, notices = on_service(read)
+    held = {each.media_id: each for each in waiting}
+    found: list[dict[str, Any]] = []
+    for media_id in dict.fromkeys((*notices, *held)):
+        described: dict[str, Any] = {"media_id": media_id, "hours_left": None, "notice": None}
+        if media_id in notices:
+            notice = notices[media_id]
+            described |= {"hours_left": round(notice.hours_left, 1), "notice": asdict(notice)}
+        found.append(described | (asdict(held[media_id]) if media_id in held else {}))
+    rows = [
+        (
+            each["media_id"],
+            "" if each["hours_left"] is None else each["hours_left"],
+            held[each["media_id"]].at if each["media_id"] in held else notices[each["media_id"]].at,
+            held[each["media_id"]].source.partition("/")[2] if each["media_id"] in held else "",
+            held[each["media_id"]].match if each["media_id"] in held else notices[each["media_id"]].report,
+        )
+        for each in found
+    ]
+    print_found(found, ("media item", "hours left", "since", "of", "why"), rows, as_json=as_json)
 
 
 review_command.add_command(_command("release", "released", "Release a held media item: it is processed and published."))
 review_command.add_command(_block_command("refuse", "Block a held media item."))
+review_command.add_command(_command("dismiss", "dismissed", "End a notice without a block. The evidence stays."))

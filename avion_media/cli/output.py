@@ -13,11 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from avion_media.cli.problems import CommandFailed, UsageError, sanitize
+from avion_media.common.clock import read_time
 from avion_media.common.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
 from avion_media.common.media import is_owner
 from avion_media.common.settings import PREFIX
 from avion_media.config import Config, ConfigError, load
-from avion_media.items.moderation import MAX_NOTE
+from avion_media.items.moderation import MAX_NOTE, notice_time
 from guarded_fetch import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
@@ -30,6 +31,21 @@ def _check_note(_context: click.Context, _parameter: click.Parameter, note: str)
 
 
 note_option = click.option("--note", default="", callback=_check_note, help="For the record.")
+
+
+def _check_requested_at(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    try:
+        return notice_time(read_time(text)) if text else ""
+    except ValueError as error:
+        raise UsageError(f"--requested-at: {error}") from None
+
+
+requested_at_option = click.option(
+    "--requested-at",
+    default="",
+    callback=_check_requested_at,
+    help="When the notice arrived: ISO 8601, UTC unless it says otherwise.",
+)
 
 
 def owner_option(description: str) -> Callable[[Any], Any]:

@@ -155,7 +155,7 @@ def act(name: str, targets: Sequence[str] | Find, work: Bring | None = None, **d
         found = targets if isinstance(targets, Sequence) else await targets(runtime)
         if not found:
             return Outcome()
-        order = Order(found, who=Person(_operator_name()), **details)
+        order = Order(found, who=Person(_operator_name(), may_discard=True), **details)
         return await Operations(runtime, "command").carry_out(
             name, order, None if work is None else partial(work, runtime)
         )

@@ -23,6 +23,12 @@ def utc_now() -> datetime:
     return datetime.fromtimestamp(now_s(), UTC)
 
 
+def read_time(text: str) -> datetime:
+    """Return a time that a person wrote in ISO 8601; it is in UTC unless it says otherwise. Raises ValueError."""
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+
+
 def follow(seconds: bytes | int, microseconds: bytes | int) -> None:
     """Continue from this time, the reply to TIME."""
     global _since_boot_s

@@ -45,34 +45,39 @@ class Role(IntEnum):
         return self.name.lower()
 
 
+EVIDENCE = "evidence"
+"""The right to discard evidence before its time. No role includes it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
-    """An operator: the name for the audit log, and the role."""
+    """An operator: the name for the audit log, the role, and whether the right `EVIDENCE` was given as well."""
 
     name: str = ""
     role: Role = Role.OPERATOR
+    may_discard: bool = False
 
 
 def read_tokens(path: str, min_length: int = MIN_OPERATOR_TOKEN) -> dict[str, Person]:
     """Return the tokens in a file, and whose each is. A line is ``TOKEN``, ``TOKEN ROLE`` or ``TOKEN ROLE NAME``.
+
+    A right can follow the role, as in ``moderator+evidence``.
 
     Raises OSError, or ValueError for an invalid line or an empty file.
     """
     found: dict[str, Person] = {}
     roles = {str(role): role for role in Role}
     for line in filter(str.strip, Path(path).read_text(encoding="utf-8").splitlines()):
-        token, role, name = [*line.split(maxsplit=2), "", ""][:3]
-        if (
-            not is_token(token, min_length)
-            or role not in ("", *roles)
-            or not name.isprintable()
-            or len(name) > MAX_NAME
-        ):
+        token, rights, name = [*line.split(maxsplit=2), "", ""][:3]
+        role, plus, right = rights.partition("+")
+        is_right = role in ("", *roles) and right == (EVIDENCE if plus else "")
+        if not is_token(token, min_length) or not is_right or not name.isprintable() or len(name) > MAX_NAME:
             raise ValueError(
                 f"{path}: expected one token per line, of {token_format(min_length)}, then perhaps one of the roles"
-                f" {', '.join(roles)} and a name of at most {MAX_NAME} characters"
+                f" {', '.join(roles)}, with +{EVIDENCE} if it includes that right, and a name of at most"
+                f" {MAX_NAME} characters"
             )
-        found[token] = Person(name, roles.get(role, Role.OPERATOR))
+        found[token] = Person(name, roles.get(role, Role.OPERATOR), bool(right))
     if not found:
         raise ValueError(f"{path}: expected one token per line")
     return found
@@ -88,10 +93,11 @@ def token_name(key: bytes) -> str:
     return f"token {key.hex()[:8]}"
 
 
-def highest_role(names: str) -> Role | None:
-    """Return the highest role among names that commas separate; None if no role is among them."""
+def highest_role(names: str) -> tuple[Role | None, bool]:
+    """Return the highest role among names that commas separate, None if no role is among them, and whether the right
+    `EVIDENCE` is."""
     named = {each.strip() for each in names.split(",")}
-    return max((role for role in Role if str(role) in named), default=None)
+    return max((role for role in Role if str(role) in named), default=None), EVIDENCE in named
 
 
 def bearer_token(authorization: str) -> str | None:

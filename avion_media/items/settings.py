@@ -233,10 +233,10 @@ Likeness = Annotated[LikenessPolicy, BeforeValidator(_parse_likeness), PlainSeri
 class ModerationConfig(Section):
     """Block lists, evidence, and the hook (docs/moderation.md)."""
 
-    evidence_ttl: Duration = Field(
-        365 * 86400.0,
+    evidence_keep: Duration = Field(
+        400 * 86400.0,
         ge=86400,
-        description="How long evidence is kept, in whole days: a lifecycle rule of `init` removes it",
+        description="How long evidence is kept after the block or, if later, the recorded report",
     )
     keep_refused: bool = Field(
         True, description="Whether files that a block list or the hook refuses are kept as evidence"

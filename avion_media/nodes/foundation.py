@@ -10,7 +10,7 @@ import trio
 
 from avion_media.backends.redis import Redis
 from avion_media.backends.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
-from avion_media.common import clock
+from avion_media.common import clock, keys
 from avion_media.common.concurrency import first_of
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.telemetry import instruments
@@ -179,7 +179,7 @@ async def _examine_part_urls(store: ObjectStore, path: str) -> bool:
 async def _warn_of_early_expiration(runtime: Runtime, store: ObjectStore, path: str) -> None:
     """Log it once. Where the service is not allowed to read the rules, `doctor` might be."""
     with suppress(Unavailable, StoreRefused):
-        early = await store.early_expirations(runtime.config.tasks.accepted_life_s)
+        early = await store.early_expirations(keys.INCOMING_PREFIX, runtime.config.tasks.accepted_life_s)
         if early:
             get_logger(path=path).warning("store.uploads_expire_early", rules=early)
 

@@ -19,12 +19,14 @@ from avion_media.backends.queue import QueueKeys, QueueStats, TaskQueue
 from avion_media.backends.queue.attempts import outcomes
 from avion_media.backends.queue.history import QueueSample, Sample
 from avion_media.backends.redis import Redis, RedisRefused, as_map
+from avion_media.common.clock import now_s
 from avion_media.common.errors import Unavailable
 from avion_media.common.records import RECORDS, UNREADABLE, JsonRecord
 from avion_media.common.tasks import DROP_DELETED
 from avion_media.common.telemetry import instruments
 from avion_media.common.telemetry.attributes import UNCLEAN_END
 from avion_media.items.deletion.notices import notice_backlog
+from avion_media.items.moderation.records import DECIDED_WITHIN
 from avion_media.items.state import MediaEvents
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.process.lifecycle import Phase
@@ -79,6 +81,8 @@ def observe(runtime: Runtime) -> None:
     observe_gauge(instruments.REVIEW_WAITING, lambda: [(len(runtime.observed.held), {})])
     observe_gauge(instruments.REVIEW_OLDEST, lambda: [(_waits_s(runtime.observed.held), {})])
     observe_gauge(instruments.AUDIT_UNWRITTEN, lambda: [(runtime.audit.failing_for_s, {})])
+    observe_gauge(instruments.NOTICES, lambda: [(len(runtime.observed.notices_due), {})])
+    observe_gauge(instruments.NOTICE_TIME_LEFT, lambda: [(_time_left_s(runtime.observed.notices_due), {})])
     observe_gauge(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))
     observe_gauge(
         instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase]
@@ -172,6 +176,11 @@ def _stored(runtime: Runtime, index: int) -> list[Point]:
 def _waits_s(held: Sequence[str]) -> float:
     """How long the first of these has waited."""
     return max(0.0, time.time() - datetime.fromisoformat(held[0]).timestamp()) if held else 0.0
+
+
+def _time_left_s(due: Sequence[float]) -> float:
+    """How long the most urgent notice can wait."""
+    return due[0] - now_s() if due else DECIDED_WITHIN.total_seconds()
 
 
 def _dependencies(runtime: Runtime) -> list[Point]:

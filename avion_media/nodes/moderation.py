@@ -67,7 +67,9 @@ class Looks:
         return all_done
 
     async def _count_waiting(self) -> None:
-        self._observed.held = tuple(each.at for each in await self._moderation.reviews.waiting())
+        reviews = self._moderation.reviews
+        self._observed.held = tuple(sorted(each.at for each in await reviews.waiting()))
+        self._observed.notices_due = tuple(each.due.timestamp() for each in (await reviews.notices()).values())
 
     async def listen(self, redis: Redis) -> None:
         def heard(_channel: str, media_id: bytes) -> None:

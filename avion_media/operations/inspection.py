@@ -18,19 +18,21 @@ from avion_media.backends.queue.task_scan import FoundTask, TaskLocation, lease_
 from avion_media.backends.redis import Redis, as_map
 from avion_media.backends.remote import breaker_state
 from avion_media.backends.store import ObjectStore
-from avion_media.backends.store.contents import find, stored_sizes
+from avion_media.backends.store.contents import find, read_if_there, stored_sizes
 from avion_media.common import keys
 from avion_media.common.concurrency import RateLimiter
 from avion_media.common.errors import DespiteUnreadable
 from avion_media.common.ids import AnyId, MediaId, RemoteId, RemoteIds, id_or_none
 from avion_media.common.media import HOST_METADATA, in_all_formats, readable
-from avion_media.common.records import UNREADABLE, UnreadableRecord
+from avion_media.common.records import UNREADABLE, JsonRecord, UnreadableRecord
 from avion_media.common.resources import ResourceSlot
 from avion_media.common.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.common.telemetry.traces import trace_of_medium
 from avion_media.items.deletion import DeletionRecords
 from avion_media.items.item import Items
 from avion_media.items.moderation import Block, BlockState, ModerationRecords, waits
+from avion_media.items.moderation.evidence import EVIDENCE, RECORD
+from avion_media.items.moderation.records import NOTICE
 from avion_media.items.private.revocations import Revocations
 from guarded_fetch import InvalidUrl, parse_remote_url
 from trio_redis import run_all
@@ -38,6 +40,7 @@ from trio_redis import run_all
 _UNREADABLE: Final = "this version cannot read its record; use the version of the service that wrote it"
 _REQUESTS_PER_SECOND = 100.0
 _AT_ONCE = 8
+_MAX_RECORD_BYTES = 1 << 20
 _CLOCKS_S = 3600.0
 _EVENTS = 10_000  # looked at; more are hardly kept
 
@@ -122,7 +125,7 @@ async def _server(redis: Redis, server: str, now: float) -> dict[str, Any]:
 async def moderation_records(
     store: ResourceSlot[ObjectStore], media_id: str, status: Status | None
 ) -> list[dict[str, Any]]:
-    """Return its latest block that was lifted, its review, and its block, each if there is one.
+    """Return its block that was lifted last, its review, block, notice and evidence, each if there is one.
 
     ``status`` is that on Redis: it shows whether a release is in progress. ``next`` is what an operator can do. Raises
     `Unavailable`.
@@ -158,6 +161,26 @@ async def moderation_records(
         unblock = f"it is blocked; to lift the block: `avion-media unblock {media_id}`"
         changing = "its block is not completed yet; the service completes it"
         found.append({"record": "blocked", **_of_block(block), "next": unblock if block.settled else changing})
+    return [*found, *await _notice_and_evidence(store, media_id)]
+
+
+async def _notice_and_evidence(store: ResourceSlot[ObjectStore], media_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    decide = f"decide: `avion-media block {media_id}` or `avion-media review dismiss {media_id}`"
+    records: tuple[tuple[JsonRecord[Any], str, str], ...] = (
+        (NOTICE, f"{keys.NOTICE_PREFIX}{media_id}", decide),
+        (EVIDENCE, f"{keys.QUARANTINE_PREFIX}{media_id}/{RECORD}", ""),
+    )
+    for record, key, following in records:
+        raw = await read_if_there(store.get(), key, max_bytes=_MAX_RECORD_BYTES)
+        if raw is None:
+            continue
+        try:
+            described = {**asdict(record.read(raw, key)), "next": following}
+        except UnreadableRecord as error:
+            described = {"unreadable": error.why, "next": _UNREADABLE}
+        shown = {name: value for name, value in described.items() if name not in ("media_id", "cause")}
+        found.append({"record": record.kind, **_shown(shown)})
     return found
 
 
@@ -170,7 +193,10 @@ def _of_block(block: Block) -> dict[str, Any]:
         "cause": block.cause,
         "match": block.match,
         "source": block.source,
-        "evidence": "kept" if block.keep_evidence else "discarded",
+        "evidence": "discarded" if block.discard_evidence else "",
+        "ground": block.ground,
+        "requested_at": block.requested_at,
+        "automated": block.automated,
         "entries": [str(each) for each in block.entries],
         "copies": list(block.copies),
         "lifted_at": block.lifted_at,

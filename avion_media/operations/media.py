@@ -73,7 +73,14 @@ async def _pages(
 
 async def block(runtime: Runtime, order: Order, target: str) -> Facts:
     """Block a media item and its known copies."""
-    why = Unwanted(by=order.who.name, note=order.note, keep_evidence=order.keep_evidence)
+    why = Unwanted(
+        by=order.who.name,
+        note=order.note,
+        discard_evidence=order.discard_evidence,
+        ground=order.ground,
+        requested_at=order.requested_at,
+        automated=order.automated,
+    )
     with _explained():
         return {"copies": await runtime.moderation.blocking.block(parse_any_id(target), why)}
 

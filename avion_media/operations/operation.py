@@ -18,6 +18,7 @@ from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.ids import AnyId, InvalidId, parse_any_id
 from avion_media.common.media import is_owner
+from avion_media.items.moderation import Ground
 from avion_media.process.audit import AuditRecord
 from avion_media.process.runtime import Runtime
 from trio_redis import run_all
@@ -51,16 +52,21 @@ class Asks(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an operator asks for. ``rate``: targets per second of a job. ``keep_evidence``: of a block. ``purge``: with
-    the block of a host, remove its copies. ``for_s``: how long a pause lasts (0: until it is ended). ``save_to``: the
-    file for an archive, which must not exist."""
+    """What an operator asks for. ``rate``: targets per second of a job. ``discard_evidence``, ``ground``,
+    ``requested_at`` and ``automated``: of a block (see `Block`). ``until``: of a hold of evidence. ``purge``: with the
+    block of a host, remove its copies. ``for_s``: how long a pause lasts (0: until it is ended). ``save_to``: the file
+    for an archive, which must not exist."""
 
     targets: Sequence[str]
     _: KW_ONLY
     who: Person
     note: str = ""
     rate: float = DEFAULT_RATE
-    keep_evidence: bool = True
+    discard_evidence: bool = False
+    ground: Ground = Ground.UNSPECIFIED
+    requested_at: str = ""
+    automated: bool = False
+    until: str = ""
     purge: bool = False
     for_s: float = 0.0
     save_to: Path | None = None
@@ -108,8 +114,8 @@ class Operation:
     - ``undo``: the name of the action that undoes it, or how else that is done; empty if it cannot be undone.
     - ``asks``, ``follows``: when the console asks, and the sentences of the question. Times are filled in by name.
     - ``is_final``: for more than one target, the operator must type their number.
-    - ``takes_note``: the question has a field for a note.
-    - ``takes_end``: the question has a field for the time after which it ends by itself.
+    - ``takes``: the fields of `Order` that the question asks for, such as ``note``; ``for_s`` is the time after which
+      it ends by itself.
     - ``is_job``: the service does it later, at a rate that the operator chooses.
     - ``needs_log``: it is refused while the audit log cannot be written. If not, its record may come later.
     """
@@ -126,8 +132,7 @@ class Operation:
     asks: Asks = Asks.NEVER
     follows: tuple[str, ...] = ()
     is_final: bool = False
-    takes_note: bool = False
-    takes_end: bool = False
+    takes: tuple[str, ...] = ()
     is_job: bool = False
     needs_log: bool = True
 

@@ -18,7 +18,7 @@ from avion_media.common.clock import now_s
 from avion_media.common.credentials import Person, Role
 from avion_media.common.errors import MediaError, Unavailable
 from avion_media.common.records import JsonRecord
-from avion_media.items.moderation import MAX_NOTE
+from avion_media.items.moderation import MAX_NOTE, Ground
 from avion_media.items.moderation.desk import UNDO_S, Claim, Desk, Moderator
 from avion_media.items.moderation.records import Held
 from avion_media.operations.operation import Order, Outcome
@@ -155,12 +155,21 @@ class Review:
             return claim.browser == by.browser and not claim.decision
         return held.media_id not in found.skipped
 
-    async def decide(self, by: Moderator, media_id: str, decision: str, note: str, seen: str = "") -> bool:
+    async def decide(
+        self,
+        by: Moderator,
+        media_id: str,
+        decision: str,
+        note: str,
+        seen: str = "",
+        *,
+        ground: Ground = Ground.UNSPECIFIED,
+    ) -> bool:
         """Note a decision, one of `COUNTED`. Return False if the claim has run out or somebody else has decided.
-        ``seen``: the `Round.lost` that the page has reported."""
+        ``seen``: the `Round.lost` that the page has reported. ``ground``: of a block."""
         found = (await self._read(by) or Round(now_s())).reported(seen)
         is_noted = media_id in {each.media_id for each in await self._waiting()}
-        is_noted = is_noted and await self.desk.decide(media_id, by, decision, note)
+        is_noted = is_noted and await self.desk.decide(media_id, by, decision, note, ground)
         if is_noted:
             counted = found.counting(decision, note, 1)
             found = replace(counted, last=media_id, decision=decision, due=now_s() + UNDO_S)
@@ -234,7 +243,8 @@ class Review:
                 outcome = await self._operations.carry_out("block_host", order)
         if not outcome.problems:  # without the host nothing is done: the item is reviewed again
             action = "release" if claim.decision == "release" else "refuse"
-            outcome = await self._operations.carry_out(action, Order([media_id], who=who, note=claim.note))
+            order = Order([media_id], who=who, note=claim.note, ground=claim.ground)
+            outcome = await self._operations.carry_out(action, order)
         by = Moderator(claim.who, claim.browser)
         if outcome.problems and (found := await self._read(by)) is not None:
             if found.last == media_id:

@@ -41,7 +41,7 @@ async def prepare(config: ProcessSettings, *, new_bucket: bool = False) -> tuple
 
 def lives_of(config: ProcessSettings) -> Lives:
     """Return how long the lifecycle rules keep objects."""
-    return Lives(config.tasks.accepted_life_s, config.upload.multipart_ttl, config.moderation.evidence_ttl)
+    return Lives(config.tasks.accepted_life_s, config.upload.multipart_ttl)
 
 
 async def redis_warnings(redis: Redis) -> list[str]:

@@ -114,6 +114,7 @@ class Observed:
     fleet: FleetStatistics = field(default_factory=lambda: FleetStatistics(0.0))  # as it was a few seconds ago
     warnings: list[str] = field(default_factory=list)  # settings of Redis that can lose data
     held: tuple[str, ...] = ()  # when each waiting media item was held, as in its record, the longest waiting first
+    notices_due: tuple[float, ...] = ()  # when each notice must be decided about (Unix seconds), the most urgent first
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     endpoints_file_is_valid: Callable[[], bool] = lambda: True  # of webhooks
     history: History = field(default_factory=History)

@@ -145,7 +145,7 @@ class Operator:
         media_id = self._published()
         self._call(
             "BlockMedia",
-            wire.BlockMediaRequest(media_id=media_id, note="skew", keep_evidence=True),
+            wire.BlockMediaRequest(media_id=media_id, note="skew"),
             wire.BlockMediaResponse,
         )
         self.expected[media_id] = ("FAILED", "blocked")

@@ -367,7 +367,7 @@ class Lane:
 
     def _block(self, media_id: str) -> None:
         """Call BlockMedia until its record is written: from then on it must end without the client."""
-        request = wire.BlockMediaRequest(media_id=media_id, note="crash", keep_evidence=True).SerializeToString()
+        request = wire.BlockMediaRequest(media_id=media_id, note="crash").SerializeToString()
         while not self._give_up.is_set() and not self.checker.block_state(media_id):
             if self._acknowledged("BlockMedia", media_id, request, grpc.StatusCode.INTERNAL):
                 self.checker.ledger[media_id].acknowledged = True

@@ -317,7 +317,7 @@ async def test_a_client_that_uploads_again_while_its_upload_is_blocked_stops_not
         assert not await stage.look(Observed(), Steps(steps))
         await stage.resume_blocks()
     assert blocked(stage)
-    assert evidence(stage) == {"incoming", "block.json"}
+    assert evidence(stage) == {"incoming", "record.json"}
 
 
 async def test_an_object_that_is_no_medium_is_no_copy(new_stage: NewStage) -> None:

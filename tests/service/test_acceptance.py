@@ -293,7 +293,7 @@ def test_1_deletions(client: Client, redis_client: Any, bucket: S3Bucket) -> Non
     private = client.upload(owner="ada", visibility=wire.MEDIA_VISIBILITY_PRIVATE).media_id
     unknown, remote = new_id(), secrets.token_hex(32)
     blocked = client.upload(owner="ada").media_id
-    client.call("moderation", "BlockMedia", wire.BlockMediaRequest(media_id=blocked, keep_evidence=True))
+    client.call("moderation", "BlockMedia", wire.BlockMediaRequest(media_id=blocked))
 
     refusals: list[tuple[dict[str, Any], dict[str, str]]] = [
         ({"media_ids": [mine, "x"]}, {"media_ids[1]": "MEDIA_ID_MALFORMED"}),

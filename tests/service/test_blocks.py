@@ -59,8 +59,8 @@ def replica(service: Service) -> Iterator[Service]:
         yield replica
 
 
-def block(service: Service, media_id: str, *, keep_evidence: bool = True) -> int:
-    request = wire.BlockMediaRequest(media_id=media_id, note="reported", keep_evidence=keep_evidence)
+def block(service: Service, media_id: str, *, discard_evidence: bool = False) -> int:
+    request = wire.BlockMediaRequest(media_id=media_id, note="reported", discard_evidence=discard_evidence)
     answer: wire.BlockMediaResponse = service.call("BlockMedia", request, wire.BlockMediaResponse)
     return answer.copies
 

@@ -175,7 +175,7 @@ def test_credentials_beside_a_file_live_and_end_with_it(
     served = [f"/media/{media_id}", path, *status.thumbnails.values()]
     assert usage.bytes == sum(len(service.get(each).content) for each in served)
 
-    block = wire.BlockMediaRequest(media_id=media_id, keep_evidence=True)
+    block = wire.BlockMediaRequest(media_id=media_id)
     service.call("BlockMedia", block, wire.BlockMediaResponse)
     assert service.get(path).status_code == 451
     evidence = bucket.client.get_object(Bucket=bucket.bucket, Key=f"quarantine/{media_id}/credentials")

@@ -85,7 +85,7 @@ def test_it_is_deleted_when_the_call_returns(service: Service, bucket: S3Bucket,
 def test_only_media_of_the_owner(service: Service, bucket: S3Bucket, redis_client: Any) -> None:
     mine, other, nobodys = (published(service, owner) for owner in ("ada", "bob", ""))
     blocked = published(service, "ada")
-    block = wire.BlockMediaRequest(media_id=blocked, keep_evidence=True)
+    block = wire.BlockMediaRequest(media_id=blocked)
     service.call("BlockMedia", block, wire.BlockMediaResponse)
     uploaded = service.request_upload("a.jpg", "image/jpeg", 7, owner="ada")
     assert service.put(uploaded, b"no jpeg").status_code == 200

@@ -151,7 +151,7 @@ def fill(service: Service, bucket: S3Bucket, data_directory: Path, manifest: Pat
     with remote_server({"/a.jpg": (data_directory / "jpeg-gray.jpg").read_bytes()}, HOST) as server:
         media["remote"] = service.cache(f"{server.url}/a.jpg").media_id
         assert service.watch(media["remote"])[-1].state == Status.READY
-    call(service, "BlockMedia", wire.BlockMediaRequest(media_id=media["blocked"], keep_evidence=True))
+    call(service, "BlockMedia", wire.BlockMediaRequest(media_id=media["blocked"]))
     call(service, "BlockHost", wire.BlockHostRequest(host=BLOCKED_HOST))
     call(service, "DeleteMedia", wire.DeleteMediaRequest(media_ids=[media["deleted"]]))
     opens, revoked = (

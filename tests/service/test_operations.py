@@ -35,8 +35,8 @@ from avion_media.common.media import MediaFacts
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE
 from avion_media.common.wire.avion import media_pb2 as wire
 from avion_media.items.deletion import DeletionRecords
-from avion_media.items.moderation import Block, BlockState
-from avion_media.items.moderation.records import HELD, Held, write_block
+from avion_media.items.moderation import Block, BlockState, Notice
+from avion_media.items.moderation.records import HELD, NOTICE, Held, write_block
 from avion_media.operations.table import OPERATIONS
 from avion_media.servers.admin.application import ROUTES
 from tests.audit_log import records_in
@@ -103,7 +103,7 @@ class World:
             assert self.client.get(case.page).status_code == 200
             return
         form = {"form_token": form_token(self.client.get("/console")), "action": name, "confirmed": "yes"}
-        if OPERATIONS[name].takes_note:
+        if "note" in OPERATIONS[name].takes:
             form["note"] = NOTE
         done = self.client.post("/console/actions", data=form | case.form)
         assert done.status_code == 303, self.service.log()[-3000:]
@@ -124,14 +124,15 @@ def world(
     redis_of_process: str, redis_client: redis_py.Redis, bucket: S3Bucket, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("operations")
-    callers = folder / "callers.toml"
+    tokens, callers = folder / "tokens", folder / "callers.toml"
+    tokens.write_text(f"{OPERATOR} operator+evidence\n")
     token = hashlib.sha256(MODERATOR.encode()).hexdigest()
     callers.write_text(f'[callers.moderation]\nmethods = ["*"]\ntokens_sha256 = ["{token}"]\n')
     environment = service_environment(
         redis_of_process,
         bucket.address.endpoint_url,
         bucket.bucket,
-        ADMIN__TOKEN=OPERATOR,
+        ADMIN__TOKEN_FILE=str(tokens),
         GRPC__AUTH="token",
         GRPC__CALLERS_FILE=str(callers),
         CLIENT__TOKEN=MODERATOR,
@@ -287,8 +288,27 @@ def look(world: World) -> Case:
 
 def evidence(world: World) -> Case:
     media_id = a_held_copy(world)
-    command = ("evidence", media_id, "--to", str(world.folder / f"{media_id}.zip"))
+    command = ("evidence", "export", media_id, str(world.folder / f"{media_id}.zip"))
     return Case(command, page=f"/console/moderation/{media_id}/evidence")
+
+
+def hold_evidence(world: World) -> Case:
+    media_id = a_blocked_upload(world)
+    world.put(keys.evidence(parse_any_id(media_id), "original"), b"x")
+    command = ("evidence", "hold", media_id, "--until", "2100-01-31", "--report", NOTE)
+    return Case(command, {"target": media_id, "until": "2100-01-31", "requested_at": "2026-11-20T08:00"})
+
+
+def discard_evidence(world: World) -> Case:
+    media_id = a_blocked_upload(world)
+    world.put(keys.evidence(parse_any_id(media_id), "original"), b"x")
+    return Case(("evidence", "discard", media_id, "--reason", NOTE), {"target": media_id})
+
+
+def dismiss(world: World) -> Case:
+    media_id = an_upload()
+    world.put(f"{keys.NOTICE_PREFIX}{media_id}", NOTICE.write(Notice(media_id, "2026-11-20T08:00:00.000+00:00")))
+    return Case(("review", "dismiss", media_id, "--note", NOTE), {"target": media_id})
 
 
 def add_entry(_world: World) -> Case:
@@ -354,7 +374,10 @@ CASES: dict[str, Callable[[World], Case]] = {
     "unblock": unblock,
     "release": release,
     "look": look,
-    "evidence": evidence,
+    "export_evidence": evidence,
+    "hold_evidence": hold_evidence,
+    "discard_evidence": discard_evidence,
+    "dismiss": dismiss,
     "block_host": block_host,
     "unblock_host": unblock_host,
     "purge_host": lambda _world: Case(("hosts", "purge", a_host()), {"target": a_host()}),
@@ -379,8 +402,8 @@ def test_the_archive_has_the_files_the_records_and_the_hash_of_each(world: World
     response = world.client.get(f"/console/moderation/{media_id}/evidence")
     assert response.headers["Content-Disposition"] == f'attachment; filename="evidence-{media_id}.zip"'
     path = world.folder / "command.zip"
-    command = Case(("evidence", media_id, "--to", str(path)))
-    world.by_command(command, "evidence")
+    command = Case(("evidence", "export", media_id, str(path)))
+    world.by_command(command, "export_evidence")
     for file in (io.BytesIO(response.content), path):
         with zipfile.ZipFile(file) as archive:
             assert archive.testzip() is None
@@ -414,7 +437,7 @@ def test_an_action_is_recorded_once_with_who_what_note_and_result(world: World, 
     assert entry.target
     result, _, note = entry.note.partition(" Note: ")
     given = {"command": NOTE in case.command, "method": getattr(case.request, "note", "") == NOTE}
-    assert note == (NOTE if given.get(door, OPERATIONS[name].takes_note) else "")
+    assert note == (NOTE if given.get(door, "note" in OPERATIONS[name].takes) else "")
     assert result
     assert "Not " not in result
     assert entry.actor.startswith(who(name, door))

@@ -356,7 +356,6 @@ def test_inspect_shows_what_moderation_has_recorded(operator: Operator) -> None:
         "by": "ada",
         "note": "report 4711",
         "cause": "list others",
-        "evidence": "kept",
         "entries": [f"sha256,{'ab' * 32},an advert"],
         "copies": ["01M88C0SJ305C5J3D3BYCKGE01"],
         "next": f"it is blocked; to lift the block: `avion-media unblock {upload}`",

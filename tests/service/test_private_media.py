@@ -187,7 +187,7 @@ def test_the_answers_in_their_order(service: Service, bucket: S3Bucket) -> None:
     public = service.upload("a.png", "image/png", picture())
     assert service.get(f"{public.path}/{good}").status_code == 404
 
-    block = wire.BlockMediaRequest(media_id=media_id, keep_evidence=True)
+    block = wire.BlockMediaRequest(media_id=media_id)
     service.call("BlockMedia", block, wire.BlockMediaResponse)
     refused(service.get(f"{path}/{good}"), 451, body)
     refused(service.get(f"{path}/{expired}"), 403, body)

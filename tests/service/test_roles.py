@@ -24,7 +24,7 @@ EACH = [(name, role) for name in OPERATIONS for role in Role]
 BUTTONS = [(name, role) for name, role in EACH if OPERATIONS[name].perform is not None and name != "refuse"]
 MEDIA_ID = "01M88C0SJ305C5J3D3BYCKGCA5"
 PAGES = ("", "/queues", "/dead-letters", "/media", f"/media/{MEDIA_ID}", "/system", "/audit", "/review")
-PARTS = ("", "?part=lists", "?part=blocked", "?part=hosts")
+PARTS = ("", "?part=lists", "?part=blocked", "?part=hosts", "?part=evidence")
 
 
 @dataclass
@@ -94,7 +94,10 @@ def test_a_form_is_refused_without_the_role_and_nothing_is_recorded(desk: Desk, 
         assert desk.recorded() == before
 
 
-BY_PAGE = {"look": f"/console/moderation/{MEDIA_ID}/preview", "evidence": f"/console/moderation/{MEDIA_ID}/evidence"}
+BY_PAGE = {
+    "look": f"/console/moderation/{MEDIA_ID}/preview",
+    "export_evidence": f"/console/moderation/{MEDIA_ID}/evidence",
+}
 
 
 @pytest.mark.parametrize("role", Role)

@@ -32,6 +32,9 @@ from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.config import Config
 from avion_media.items.deletion import DeletionJournal, DeletionRecords, JournalReplay, RemoveDeleted
 from avion_media.items.item import Items
+from avion_media.items.moderation import Moderation, Unwanted
+from avion_media.items.moderation.blocking import claim_of
+from avion_media.items.moderation.records import HELD, Held, moment
 from avion_media.items.state import RemoteStateStore, RemoteUse, StatusStore
 from avion_media.items.state.sweep_state import Cursor, SweepPart, SweepRecord, SweepState
 from avion_media.workers.settings import SweepConfig
@@ -962,3 +965,81 @@ def test_what_was_lost_comes_to_its_end(
     assert keys.original(upload) in objects_of(upload)
     assert len(objects_of(upload)) == 5  # original, three thumbnails, index object
     assert objects_of(deleted) == set()
+
+
+def moved(monkeypatch: pytest.MonkeyPatch, at: datetime) -> None:
+    """Let blocks and reports be dated ``at``."""
+    monkeypatch.setattr("avion_media.items.moderation.records.utc_now", lambda: at)
+    monkeypatch.setattr("avion_media.items.moderation.blocking.utc_now", lambda: at)
+
+
+def quarantined(world: World, media_id: MediaId) -> set[str]:
+    prefix = f"{keys.QUARANTINE_PREFIX}{media_id}/"
+    return {each.removeprefix(prefix) for each in filter(lambda key: key.startswith(prefix), world.keys())}
+
+
+async def test_a_hold_of_60_days_before_the_block_leaves_400_days(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = an_upload()
+    held = Held(str(upload), datetime.now(UTC).isoformat(), "pdq", PROCESSING_QUEUE, {"media_id": str(upload)})
+    world.put(keys.evidence(upload, keys.KEPT_UPLOAD), b"the held file")
+    world.put(f"{keys.HELD_PREFIX}{upload}", HELD.write(held))
+    await world.sweep(hours=1000 * 24)
+    assert quarantined(world, upload) == {"incoming"}  # nobody has decided
+
+    moderation = Moderation(Items(world.store, world.redis, world.config.thumbnails.sizes), world.config)
+    blocked_at = datetime.now(UTC) + timedelta(days=60)
+    moved(monkeypatch, blocked_at)
+    await moderation.blocking.block(upload, Unwanted(by="ada"))
+    record = await moderation.evidence.record(upload)
+    assert record is not None
+    assert datetime.fromisoformat(record.kept_until) - blocked_at >= timedelta(days=400, seconds=-1)
+
+    assert SweepReason.EVIDENCE not in (await world.sweep(hours=459.9 * 24)).done
+    assert quarantined(world, upload) == {"incoming", "record.json"}
+    assert (await world.sweep(hours=460.1 * 24, dry_run=True)).done[SweepReason.EVIDENCE].objects == 2
+    assert quarantined(world, upload) == {"incoming", "record.json"}
+    assert (await world.sweep(hours=460.1 * 24)).done[SweepReason.EVIDENCE].objects == 2
+    assert quarantined(world, upload) == set()
+
+
+async def test_no_block_brings_the_end_of_a_hold_forward(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload, now = an_upload(), datetime.now(UTC)
+    world.put_medium(upload)
+    moderation = Moderation(Items(world.store, world.redis, world.config.thumbnails.sizes), world.config)
+    await moderation.evidence.keep(upload, ("small",))
+    await moderation.evidence.hold(upload, now, now + timedelta(days=900), "case 7", "eve")
+    for again in range(2):
+        moved(monkeypatch, now + timedelta(days=again))
+        await moderation.blocking.block(upload, Unwanted(by="ada"))
+        await moderation.blocking.unblock(upload, "ada")
+    await moderation.blocking.block(upload, Unwanted(by="ada", discard_evidence=True))
+    record = await moderation.evidence.record(upload)
+    assert record is not None
+    assert (record.kept_until, record.report) == (moment(now + timedelta(days=900)), "case 7")
+    await world.sweep(hours=899 * 24)
+    assert quarantined(world, upload) >= {"original", "record.json"}
+
+
+async def test_files_without_a_record_end_after_the_same_time(world: World) -> None:
+    """A crash between the copy and the record leaves them, and so does a hold that was never recorded."""
+    upload = an_upload()
+    world.put(keys.evidence(upload, keys.KEPT_UPLOAD))
+    await world.sweep(hours=399 * 24)
+    assert quarantined(world, upload) == {"incoming"}
+    await world.sweep(hours=401 * 24)
+    assert quarantined(world, upload) == set()
+
+
+async def test_evidence_stays_whose_record_cannot_be_read_or_whose_block_is_being_changed(world: World) -> None:
+    unreadable, claimed = an_upload(), an_upload()
+    for each in (unreadable, claimed):
+        world.put(keys.evidence(each, "original"))
+    world.put(keys.evidence(unreadable, "record.json"), b'{"v":2}')
+    claim = claim_of(world.redis, str(claimed), 60.0)
+    assert await claim.acquire()
+    report = await world.sweep(hours=500 * 24)
+    assert (report.skipped, SweepReason.EVIDENCE in report.done) == (1, False)
+    assert quarantined(world, unreadable) == {"original", "record.json"}
+    assert quarantined(world, claimed) == {"original"}

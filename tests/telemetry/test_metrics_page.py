@@ -73,6 +73,7 @@ def service(
         redis_client.xadd("drop_deleted", {"event": f'{{"media_ids": ["{dropped}", "{MARKER}"]}}'})
         eventually(lambda: service.get(f"/media/{dropped}").status_code == 410, "the deletion")
         assert service.get(f"/thumbnail/small/{kept}").status_code == 200
+        service.call("BlockMedia", wire.BlockMediaRequest(media_id=kept), wire.BlockMediaResponse)
         _misbehave(service)
         yield service
 

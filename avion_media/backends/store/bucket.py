@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from avion_media.backends.store.calls import StoreCalls
 from avion_media.backends.store.errors import no_bucket, no_store
-from avion_media.common.keys import GONE_PREFIX, INCOMING_PREFIX, QUARANTINE_PREFIX, REVOCATION_PREFIX
+from avion_media.common.keys import GONE_PREFIX, INCOMING_PREFIX, REVOCATION_PREFIX
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -45,20 +45,20 @@ REVOCATIONS_KEPT_S = 8 * _DAY_S
 REMOVED_KEPT_S = 30 * _DAY_S
 """How long a deletion is remembered after its removal, with the life of an upload: longer than anything can write a
 removed item again."""
+_FORMER_RULE = "avion-media-quarantine"
+"""The former rule for evidence, which removed it by the age of its objects. A sweep removes it now, by its record."""
 _OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
 @dataclass(frozen=True, slots=True)
 class Lives:
-    """How long the lifecycle rules of this service keep accepted uploads in ``incoming/``, parts, and evidence in
-    ``quarantine/``.
+    """How long the lifecycle rules of this service keep accepted uploads in ``incoming/``, and parts.
 
     The rules count whole days.
     """
 
     incoming_s: float
     multipart_s: float
-    evidence_s: float
 
 
 def _rules(lives: Lives) -> list[dict[str, Any]]:
@@ -69,12 +69,6 @@ def _rules(lives: Lives) -> list[dict[str, Any]]:
             "Status": "Enabled",
             "Filter": {"Prefix": INCOMING_PREFIX},
             "Expiration": {"Days": math.ceil(lives.incoming_s / _DAY_S)},
-        },
-        {
-            "ID": "avion-media-quarantine",
-            "Status": "Enabled",
-            "Filter": {"Prefix": QUARANTINE_PREFIX},
-            "Expiration": {"Days": math.ceil(lives.evidence_s / _DAY_S)},
         },
         {
             "ID": "avion-media-private",
@@ -113,7 +107,7 @@ async def ensure_bucket(calls: StoreCalls, lives: Lives, media: int) -> list[str
     if await calls.change(
         "PutBucketLifecycleConfiguration", lambda client: _add_lifecycle_rules(client, bucket, _rules(lives))
     ):
-        created.append("lifecycle rules for incoming/, quarantine/, private/, gone/ and unfinished multipart uploads")
+        created.append("lifecycle rules for incoming/, private/, gone/ and unfinished multipart uploads")
     if await calls.change("PutPublicAccessBlock", lambda client: _block_public_access(client, bucket)):
         created.append("public-access block")
     return created
@@ -187,28 +181,26 @@ async def missing_lifecycle_rules(calls: StoreCalls, lives: Lives) -> list[str]:
     return [rule["ID"] for rule in _rules(lives) if not _has_lifecycle(rules, rule)]
 
 
-async def early_expirations(calls: StoreCalls, incoming_s: float) -> list[str]:
-    """Return all rules, with their days, that remove accepted uploads before ``incoming_s``."""
+async def early_expirations(calls: StoreCalls, prefix: str, kept_s: float) -> list[str]:
+    """Return all rules, with their days, that remove objects below ``prefix`` before ``kept_s``, whosever they are."""
     rules = await calls.query("GetBucketLifecycleConfiguration", lambda client: _lifecycle_rules(client, calls.bucket))
     return [
-        f"{rule.get('ID', 'a rule without a name')}: {_incoming_days(rule)} days"
+        f"{rule.get('ID', 'a rule without a name')}: {_days(rule, prefix)} days"
         for rule in rules
-        if _incoming_days(rule) < math.ceil(incoming_s / _DAY_S)
+        if _days(rule, prefix) * _DAY_S < kept_s
     ]
 
 
-def _incoming_days(rule: dict[str, Any]) -> float:
-    """Return after how many days a rule removes uploads from ``incoming/``; infinite if it does not.
+def _days(rule: dict[str, Any], folder: str) -> float:
+    """Return after how many days a rule removes objects from a folder; infinite if it does not.
 
-    A rule for some objects only (a tag, a size) counts, because an upload can be one of them. A rule with a date counts
-    as zero days: at that date it removes everything.
+    A rule for some objects only (a tag, a size) counts, because an object there can be one of them. A rule with a date
+    counts as zero days: at that date it removes everything.
     """
     expiration = rule.get("Expiration", {})
     selected = rule.get("Filter", {})
     prefix = selected.get("Prefix", selected.get("And", {}).get("Prefix", rule.get("Prefix", "")))
-    if rule.get("Status") != "Enabled" or not (
-        prefix.startswith(INCOMING_PREFIX) or INCOMING_PREFIX.startswith(prefix)
-    ):
+    if rule.get("Status") != "Enabled" or not (prefix.startswith(folder) or folder.startswith(prefix)):
         return math.inf
     return 0 if "Date" in expiration else expiration.get("Days") or math.inf
 
@@ -230,9 +222,10 @@ def _configured(ask: Callable[[], Any], name: str, none: str) -> Any:
 
 def _add_lifecycle_rules(client: S3Client, bucket: str, wanted_rules: list[dict[str, Any]]) -> bool:
     rules = _lifecycle_rules(client, bucket)
-    if all(_has_lifecycle(rules, rule) for rule in wanted_rules):
+    has_former = any(rule.get("ID") == _FORMER_RULE for rule in rules)
+    if not has_former and all(_has_lifecycle(rules, rule) for rule in wanted_rules):
         return False
-    ours = {rule["ID"] for rule in wanted_rules}
+    ours = {_FORMER_RULE, *(rule["ID"] for rule in wanted_rules)}
     wanted: list[Any] = [*(rule for rule in rules if rule.get("ID") not in ours), *wanted_rules]
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": wanted})
     return True

@@ -101,9 +101,9 @@ class ObjectStore:
         """Return the lifecycle rules of `ensure_bucket` that the bucket lacks."""
         return await bucket.missing_lifecycle_rules(self.calls, lives)
 
-    async def early_expirations(self, incoming_s: float) -> list[str]:
-        """Return the lifecycle rules that remove accepted uploads before ``incoming_s``."""
-        return await bucket.early_expirations(self.calls, incoming_s)
+    async def early_expirations(self, prefix: str, kept_s: float) -> list[str]:
+        """Return the lifecycle rules that remove objects below ``prefix`` before ``kept_s``."""
+        return await bucket.early_expirations(self.calls, prefix, kept_s)
 
     # -- reads
 

@@ -108,12 +108,13 @@ DEPENDENCY = Attribute("dependency", (str(Dependency.REDIS), str(Dependency.STOR
 CPU_MODE = Attribute("cpu.mode", ("user", "system"))
 PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed"))
 _SWEEP_REASONS = (
-    "lost_task abandoned leftover orphan expired over_budget overdue_deletion unfinished disowned unindexed"
+    "lost_task abandoned leftover orphan expired over_budget overdue_deletion unfinished disowned unindexed evidence"
 )
 SWEEP_REASON = Attribute("reason", tuple(_SWEEP_REASONS.split()))
 STORED_KIND = Attribute(
     "kind", ("incoming", "image", "video", "audio", "thumbnail", "remote", "remote_thumbnail", "credentials")
 )
+BLOCK_START = Attribute("start", ("notice", "call"), "from when the time is measured")
 HOOK_OUTCOME = Attribute("outcome", ("publish", "hold", "refuse", "failed", "paused"))
 PURGE_OUTCOME = Attribute("outcome", ("ok", "refused", "unreachable"))
 ENDPOINT = Attribute("webhook", meaning="the name of an endpoint in `WEBHOOKS__ENDPOINTS_FILE`")

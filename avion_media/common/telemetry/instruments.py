@@ -11,6 +11,7 @@ from trio_telemetry import NONE, SPAN_OUTCOME, Instrument
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+_BLOCKS = (1.0, 5.0, 30.0, 60.0, 600.0, *(3600.0 * hours for hours in (1, 6, 12, 24, 36, 48, 96)))
 _MEMORY = tuple(float(mebibytes << 20) for mebibytes in (16, 32, 64, 128, 256, 512, 1024, 2048))
 
 # -- gRPC
@@ -205,6 +206,21 @@ RECORDS_UNREADABLE = Instrument(
 # -- moderation
 REVIEW_WAITING = Instrument("avion.review.waiting", "gauge", "{item}", "media items that wait for a moderator")
 REVIEW_OLDEST = Instrument("avion.review.oldest_age", "gauge", "s", "how long the first of them has waited; 0 for none")
+NOTICES = Instrument("avion.review.notices", "gauge", "{notice}", "notices about which nobody has decided")
+NOTICE_TIME_LEFT = Instrument(
+    "avion.review.time_left",
+    "gauge",
+    "s",
+    "time left of 48 h for the most urgent notice, negative after it; 48 h without a notice",
+)
+TIME_TO_BLOCK = Instrument(
+    "avion.moderation.time_to_block",
+    "histogram",
+    "s",
+    "blocks by people and callers: from the notice, or without one from the call, until the origins answer 451",
+    (a.BLOCK_START,),
+    _BLOCKS,
+)
 HOOK_REQUESTS = Instrument(
     "avion.hook.requests",
     "counter",

@@ -5,6 +5,15 @@ from avion_media.items.moderation.entries import EXACT, Entry, HashType, Invalid
 from avion_media.items.moderation.hosts import BlockedHost, BlockedHosts, HostNotBlocked, InvalidHost, parse_host
 from avion_media.items.moderation.likeness import Likeness
 from avion_media.items.moderation.lists import CHANNEL, OWN, Blocklists, Changes, Match
-from avion_media.items.moderation.records import Block, BlockState, Ended, ModerationRecords, ModerationStatus
-from avion_media.items.moderation.reviews import NotHeld, waits
+from avion_media.items.moderation.records import (
+    Block,
+    BlockState,
+    Ended,
+    Ground,
+    ModerationRecords,
+    ModerationStatus,
+    Notice,
+    notice_time,
+)
+from avion_media.items.moderation.reviews import NoNotice, NotHeld, waits
 from avion_media.items.moderation.screening import HeldForReview, Moderation, Screening

@@ -29,7 +29,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from avion_media.backends.files import open_spool
-from avion_media.backends.redis import Lock
+from avion_media.backends.redis import Lock, Redis
 from avion_media.backends.store import ObjectInfo, TooLarge, stored_facts
 from avion_media.common import keys
 from avion_media.common.clock import utc_now
@@ -46,6 +46,7 @@ from avion_media.common.ids import AnyId, MediaId, RemoteId, id_or_none
 from avion_media.common.media import HOST_METADATA, possible_sizes
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.tasks import PROCESSING_QUEUE, State, processing_fields
+from avion_media.common.telemetry import instruments
 from avion_media.items.copies import IndexedOriginal, sha256_of
 from avion_media.items.item import Items
 from avion_media.items.moderation.entries import Entry, HashType, OwnEntries, hash_file
@@ -56,12 +57,12 @@ from avion_media.items.moderation.records import (
     RELEASED,
     Block,
     BlockState,
+    Ground,
     Held,
     ModerationRecords,
     ModerationStatus,
     Superseded,
     now,
-    write_block,
 )
 from trio_redis import run_all
 from trio_telemetry import get_logger
@@ -87,17 +88,21 @@ PictureHash = Callable[[bytes], Awaitable[bytes | None]]
 class Unwanted:
     """Why a media item is blocked, by whom, and the hashes to put on the block list.
 
-    ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`. ``refused``: its file is that of the
+    ``entries`` are the hashes; None: those of its files. For ``cause``, ``ground``, ``requested_at`` and ``automated``
+    see `Block`. ``refused``: its file is that of the
     blocked media item ``cause``, whose own entry refuses it. ``host`` is that of a remote file that was not published.
     """
 
     by: str = ""
     note: str = ""
     cause: str = ""
-    keep_evidence: bool = True
+    discard_evidence: bool = False
     entries: tuple[Entry, ...] | None = None
     refused: bool = False
     host: str = ""
+    ground: Ground = Ground.UNSPECIFIED
+    requested_at: str = ""
+    automated: bool = False
 
 
 class Blocking:
@@ -108,8 +113,11 @@ class Blocking:
     ``claim_s``: a process that has not continued a block for this long counts as dead.
     """
 
-    def __init__(self, items: Items, status: ModerationStatus, picture_hash: PictureHash, claim_s: float) -> None:
+    def __init__(
+        self, items: Items, status: ModerationStatus, evidence: Evidence, picture_hash: PictureHash, claim_s: float
+    ) -> None:
         self._items = items
+        self._evidence = evidence
         self._status = status
         self._picture_hash = picture_hash
         self._changes = Changes(items.redis)
@@ -118,7 +126,6 @@ class Blocking:
         self._abandoned = timedelta(seconds=claim_s / 3)
         self._records = ModerationRecords(items.store)
         self._own = OwnEntries(items.store)
-        self._evidence = Evidence(items.store)
         self._next_look: dict[str, tuple[datetime, timedelta]] = {}  # of settled blocks: since when, and at which age
 
     async def block(self, any_id: AnyId, why: Unwanted) -> int:
@@ -131,7 +138,7 @@ class Blocking:
         """
         block = await self._records.block(str(any_id))
         if block is None or block.state is not BlockState.REMOVED:
-            async with self._claimed(any_id):
+            async with self.claimed(any_id):
                 if why.refused:
                     await self._note_refused(any_id, why.cause)
                 block = await self._block(any_id, why)
@@ -166,7 +173,7 @@ class Blocking:
         block = await self._records.block(media_id)
         if block is None or not block.in_force:
             raise NotBlocked(media_id)
-        async with self._claimed(any_id):
+        async with self.claimed(any_id):
             block = await self._records.block(media_id)
             if block is not None and block.in_force:  # nobody else has unblocked it meanwhile
                 await self._begin_lift(any_id, block, now(), by, note)
@@ -230,10 +237,10 @@ class Blocking:
     def _claim(self, media_id: str) -> Lock:
         """One task at a time blocks or unblocks a media item, or enforces its block. Otherwise one could remove what
         the other restores."""
-        return Lock(self._items.redis, f"media_block_claim:{media_id}", ttl_s=self._claim_s)
+        return claim_of(self._items.redis, media_id, self._claim_s)
 
     @asynccontextmanager
-    async def _claimed(self, any_id: AnyId) -> AsyncIterator[None]:
+    async def claimed(self, any_id: AnyId) -> AsyncIterator[None]:
         """Wait for the claim, and hold it during the body. If Redis is unavailable, begin without the claim.
 
         The claim only saves work: the record decides which of two tasks continues. Raises `Unavailable` if
@@ -273,7 +280,10 @@ class Blocking:
 
     async def _begin_block(self, any_id: AnyId, why: Unwanted, former: Block | None) -> Block:
         """``former`` is a block that was lifted, or whose end was interrupted."""
-        media_id, block = str(any_id), former
+        media_id, block, notice = str(any_id), former, None
+        with suppress(UnreadableRecord):
+            notice = await self._records.notice(media_id)
+        reported_at = "" if notice is None else notice.requested_at or notice.at
         if block is None or not block.in_force:
             block = await self._record_of(any_id, why)
         if former is not None and not former.in_force:
@@ -281,7 +291,7 @@ class Blocking:
                 block = replace(former, entries=former.entries if why.entries is None else why.entries)
             former_fields = {name: getattr(former, name) for name in ("state", "version_id", "unknown")}
             block = replace(block, earlier=former.ended(), **former_fields)
-            if why.keep_evidence:  # that of the former block may be of another file
+            if not why.discard_evidence:  # that of the former block may be of another file
                 await self._evidence.keep(any_id, self._sizes_of(block), replace=True)
         await self._records.watch(media_id)
         block = await self._records.change(
@@ -291,7 +301,10 @@ class Blocking:
             by=why.by,
             note=why.note,
             cause=why.cause,
-            keep_evidence=why.keep_evidence,
+            discard_evidence=why.discard_evidence,
+            ground=why.ground,
+            requested_at=why.requested_at or reported_at,
+            automated=why.automated,
             lifted_at="",
             lifted_by="",
             lifted_note="",
@@ -393,7 +406,9 @@ class Blocking:
         await self._records.note_public(any_id, block)
         await self._remove(any_id, block)
         await self._changes.note(media_id)
+        blocked_at = utc_now()  # from here on no origin finds an object, and each reads the record
         await self._records.forget_held(media_id)
+        await self._records.forget_notice(media_id)
         await self._items.purge(media_id, f"blocked.{block.at}", block.sizes)
         if not block.cause:
             block = await self._block_copies(block)
@@ -402,9 +417,21 @@ class Blocking:
         await self._items.events.publish("media.blocked", media_id, details, dedup_key=f"blocked.{block.at}")
         await self._records.watch(media_id)  # from now on
         block = await self._records.change(block, state=BlockState.REMOVED)
+        self._measure(block, blocked_at)
         await self._changes.note()
-        _log.warning("moderation.blocked", media_id=media_id, copies=len(block.copies), evidence=block.keep_evidence)
+        evidence = "discarded" if block.discard_evidence else "kept"
+        _log.warning("moderation.blocked", media_id=media_id, copies=len(block.copies), evidence=evidence)
         return block
+
+    def _measure(self, block: Block, blocked_at: datetime) -> None:
+        """Record how long it took, by whichever process has completed it. Nobody waits for what lists, the hook and
+        blocks of the same file refuse."""
+        if block.cause:
+            return
+        since = datetime.fromisoformat(block.requested_at or block.at)
+        took_s = max(0.0, (blocked_at - since).total_seconds())
+        start = "notice" if block.requested_at else "call"
+        self._items.telemetry.record(instruments.TIME_TO_BLOCK, took_s, start=start)
 
     async def _keep_removed(self, any_id: AnyId, block: Block) -> None:
         """Repair what a process did to a block that stood still meanwhile: one that wrote objects, or lifted it."""
@@ -420,11 +447,12 @@ class Blocking:
 
     async def _remove(self, any_id: AnyId, block: Block) -> None:
         """Keep the evidence, remove everything that is served, and publish the block."""
-        if block.keep_evidence:
+        if not block.discard_evidence:
             await self._evidence.keep(any_id, self._sizes_of(block))
-            await self._evidence.keep_record(any_id, write_block(block))
+            with suppress(UnreadableRecord):  # that of a newer version stays, and says when the evidence ends
+                await self._evidence.note_block(any_id, block)
         await self._records.confirm(block)
-        if not block.keep_evidence:
+        if block.discard_evidence:
             await self._evidence.remove_held(any_id)
         await self._items.remove_objects(any_id, self._sizes_of(block))
         await self._items.announce_blocked(block.media_id)
@@ -441,7 +469,16 @@ class Blocking:
         copies = tuple(dict.fromkeys((*block.copies, *await self._find_copies(block))))
         if copies != block.copies:
             block = await self._records.change(block, copies=copies)
-        why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
+        why = Unwanted(
+            block.by,
+            block.note,
+            block.media_id,
+            block.discard_evidence,
+            (),
+            ground=block.ground,
+            requested_at=block.requested_at,
+            automated=block.automated,
+        )
 
         async def block_copy(copy: AnyId) -> None:
             async with self._copy_claimed(block, str(copy)):
@@ -555,6 +592,11 @@ class Blocking:
         """Return the block of a copy, if it is in force because of this block."""
         other = await self._records.block(str(copy))
         return other if other is not None and other.in_force and other.cause == block.media_id else None
+
+
+def claim_of(redis: Redis, media_id: str, ttl_s: float) -> Lock:
+    """Return the claim of a task that changes the block of a media item, or its evidence."""
+    return Lock(redis, f"media_block_claim:{media_id}", ttl_s=ttl_s)
 
 
 async def _each(media_ids: Iterable[str], work: Callable[[AnyId], Awaitable[None]], at_once: int = 1) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 from avion_media.backends.redis import Redis, as_map, load_script
 from avion_media.common.clock import now_s
 from avion_media.common.records import JsonRecord
+from avion_media.items.moderation.records import Ground
 
 CLAIM_S: Final = 600.0
 UNDO_S: Final = 8.0
@@ -34,7 +35,7 @@ class Claim:
     """A claim by a moderator until ``until`` (times in Unix seconds), who saw the media item first at ``since``.
 
     ``decision`` is the name of an action, empty for none; it applies at ``due``, with ``note``. ``begun``: until when a
-    process has taken it to carry it out; from then on it cannot be taken back.
+    process has taken it to carry it out; from then on it cannot be taken back. ``ground``: of a block.
     """
 
     who: str
@@ -45,6 +46,7 @@ class Claim:
     note: str = ""
     due: float = 0.0
     begun: float = 0.0
+    ground: Ground = Ground.UNSPECIFIED
 
     @property
     def is_over(self) -> bool:
@@ -73,12 +75,14 @@ class Desk:
         claim = Claim(by.name, by.browser, now_s() if since is None else since, now_s() + CLAIM_S)
         return claim if await self._change(media_id, found, claim) else None
 
-    async def decide(self, media_id: str, by: Moderator, decision: str, note: str) -> bool:
+    async def decide(
+        self, media_id: str, by: Moderator, decision: str, note: str, ground: Ground = Ground.UNSPECIFIED
+    ) -> bool:
         """Note a decision. Return False if the media item is not this moderator's, or was decided."""
         found = await self._read(media_id)
         if found is None or found[0].is_over or found[0].browser != by.browser or found[0].decision:
             return False
-        decided = replace(found[0], decision=decision, note=note, due=now_s() + UNDO_S)
+        decided = replace(found[0], decision=decision, note=note, ground=ground, due=now_s() + UNDO_S)
         return await self._change(media_id, found, decided)
 
     async def take_back(self, media_id: str, by: Moderator) -> bool:

@@ -8,6 +8,7 @@
 ``moderation/shown/{id}``       an index: this blocked remote file was public before; the origin reads nothing else of
                                 remote files without an object
 ``moderation/held/{id}``        a media item that waits for a moderator
+``moderation/reported/{id}``    a notice about a media item, until it is blocked or the notice is dismissed
 ==============================  ======================================================================================
 
 The state of a block is one field of one record, and nothing else decides. docs/moderation.md has the table.
@@ -19,15 +20,16 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from avion_media.backends.store import ListedObject, ObjectStore
 from avion_media.backends.store.contents import find, read_if_there, read_many, read_version
 from avion_media.common import keys
+from avion_media.common.clock import utc_now
 from avion_media.common.errors import Dependency, PreconditionFailed, Reason, Unavailable
 from avion_media.common.ids import AnyId, MediaId, RemoteId
 from avion_media.common.records import JsonRecord, UnreadableRecord
@@ -42,12 +44,41 @@ RELEASED = "released"
 For an upload it is the ETag, for a remote file the SHA-256 of its scrubbed original. Checks apply to other files.
 """
 _MAX_BYTES = 4 << 20
+DECIDED_WITHIN = timedelta(hours=48)
+"""The time after a notice in which something must be blocked: that of the TAKE IT DOWN Act."""
+_CLOCKS_DIFFER = timedelta(minutes=5)  # this clock, and that of the mailbox of notices
 _MAX_EARLIER = 100  # earlier blocks that a record keeps
 
 
 def now() -> str:
     """Return the time, in the form of the records."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return moment(utc_now())
+
+
+def moment(at: datetime) -> str:
+    """Return a time in the form of the records: UTC, so that they sort as their texts do."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def notice_time(at: datetime) -> str:
+    """Return when a notice arrived, in the form of the records. Raises ValueError for a time that has not come."""
+    if at > utc_now() + _CLOCKS_DIFFER:
+        raise ValueError("it must have passed")
+    return moment(at)
+
+
+class Ground(StrEnum):
+    """Why something is blocked, in the terms of the law or of the site. The names are those of `BlockGround`."""
+
+    UNSPECIFIED = ""
+    TERMS = "terms"
+    ILLEGAL = "illegal"
+    CHILD_SAFETY = "child_safety"
+    NONCONSENSUAL = "nonconsensual"
+    TERROR = "terror"
+    COPYRIGHT = "copyright"
+    COURT_ORDER = "court_order"
+    OTHER = "other"
 
 
 class BlockState(StrEnum):
@@ -88,6 +119,9 @@ class Ended:
     lifted_at: str = ""
     lifted_by: str = ""
     lifted_note: str = ""
+    ground: Ground = Ground.UNSPECIFIED
+    requested_at: str = ""
+    automated: bool = False
 
 
 StoredEntry = Annotated[
@@ -114,9 +148,10 @@ class Resembled:
 class Block:
     """The block of one media item.
 
-    ``by`` is the person who requested it. ``cause`` is the media item that this one is a copy of, or the list that has
-    it. ``entries`` are its hashes on the own list. ``size_bytes``, ``etag`` and ``sha256`` are those of its original,
-    if there was one, and are used to find copies. ``sizes`` are the names of its thumbnails. ``lifted_at``,
+    ``by`` is the person who requested it. ``requested_at`` is when the notice arrived that asks for it, ``ground`` why,
+    and ``automated`` whether no person decided. ``cause`` is the media item that this one is a copy of, or the list
+    that has it. ``entries`` are its hashes on the own list. ``size_bytes``, ``etag`` and ``sha256`` are those of its
+    original, if there was one, and are used to find copies. ``sizes`` are the names of its thumbnails. ``lifted_at``,
     ``lifted_by`` and ``lifted_note`` say who lifted it, and why. ``source`` is ``owner/NAME``, ``host/NAME``, or empty
     if neither is known. ``match`` is the reason for which it was held, and ``matched`` the entry that it resembled.
     ``released`` is the ETag of the upload that was put back to be processed, if the media item was blocked before it
@@ -131,7 +166,10 @@ class Block:
     by: str = ""
     note: str = ""
     cause: str = ""
-    keep_evidence: bool = True
+    discard_evidence: bool = False
+    ground: Ground = Ground.UNSPECIFIED
+    requested_at: str = ""
+    automated: bool = False
     entries: tuple[StoredEntry, ...] = ()
     size_bytes: int = 0
     etag: str = ""
@@ -229,8 +267,36 @@ def host_of(task: Mapping[str, str]) -> str:
     return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A report about a media item, about which nobody has decided. ``at`` is when ``by`` recorded it.
+
+    ``requested_at`` is when it arrived, if it is known.
+    """
+
+    media_id: str
+    at: str
+    report: str = ""
+    by: str = ""
+    requested_at: str = ""
+
+    @property
+    def due(self) -> datetime:
+        """The end of the time in which somebody must decide."""
+        return datetime.fromisoformat(self.requested_at or self.at) + DECIDED_WITHIN
+
+    @property
+    def hours_left(self) -> float:
+        """Hours until that end; negative after it."""
+        return (self.due - utc_now()) / timedelta(hours=1)
+
+
 BLOCK: Final = JsonRecord("block", Block, f"{keys.BLOCK_PREFIX}<id>", "moderators, workers")
 HELD: Final = JsonRecord("held", Held, f"{keys.HELD_PREFIX}<id>", "workers, moderators")
+NOTICE: Final = JsonRecord("notice", Notice, f"{keys.NOTICE_PREFIX}<id>", "moderators")
+T = TypeVar("T")
+Versions = Mapping[str, tuple[str, T]]
+"""Records with their ETags, by media id."""
 
 
 def write_block(block: Block) -> bytes:
@@ -370,17 +436,22 @@ class ModerationRecords:
         raw = await read_if_there(self._store.get(), key, max_bytes=_MAX_BYTES)
         return None if raw is None else HELD.read(raw, key)
 
-    async def all_held(self, known: Mapping[str, tuple[str, Held]]) -> dict[str, tuple[str, Held]]:
-        """Return the records of all held media with their ETags, by media id. ``known`` ones are not read again."""
-        listed = {each.key: each.etag async for page in self._store.get().list(keys.HELD_PREFIX) for each in page}
-        same = {media_id: each for media_id, each in known.items() if listed.get(_held_key(media_id)) == each[0]}
-        unknown = (key for key in listed if key.removeprefix(keys.HELD_PREFIX) not in same)
+    async def all_held(self, known: Versions[Held]) -> Versions[Held]:
+        """Return the records of all held media. ``known`` ones are not read again."""
+        return await self._all(keys.HELD_PREFIX, HELD, known)
+
+    async def all_notices(self, known: Versions[Notice]) -> Versions[Notice]:
+        """Return all notices. ``known`` ones are not read again."""
+        return await self._all(keys.NOTICE_PREFIX, NOTICE, known)
+
+    async def _all(self, prefix: str, record: JsonRecord[T], known: Versions[T]) -> Versions[T]:
+        listed = {each.key: each.etag async for page in self._store.get().list(prefix) for each in page}
+        same = {media_id: each for media_id, each in known.items() if listed.get(f"{prefix}{media_id}") == each[0]}
+        unknown = (key for key in listed if key.removeprefix(prefix) not in same)
         read = await read_many(self._store.get(), unknown, max_bytes=_MAX_BYTES)
-        found = {key: HELD.read_or_skip(raw, key) for key, raw in read.items()}
-        new = {
-            key.removeprefix(keys.HELD_PREFIX): (listed[key], held) for key, held in found.items() if held is not None
-        }
-        return same | new
+        found = {key: record.read_or_skip(raw, key) for key, raw in read.items()}
+        new = {key.removeprefix(prefix): (listed[key], each) for key, each in found.items() if each is not None}
+        return {**same, **new}
 
     async def write_held(self, held: Held) -> None:
         """Write or overwrite a record."""
@@ -389,6 +460,20 @@ class ModerationRecords:
     async def forget_held(self, media_id: str) -> None:
         """Remove a record."""
         await self._store.get().delete([_held_key(media_id)])
+
+    async def notice(self, media_id: str) -> Notice | None:
+        """Return the notice about a media item."""
+        key = f"{keys.NOTICE_PREFIX}{media_id}"
+        raw = await read_if_there(self._store.get(), key, max_bytes=_MAX_BYTES)
+        return None if raw is None else NOTICE.read(raw, key)
+
+    async def write_notice(self, notice: Notice) -> None:
+        """Write or overwrite a notice."""
+        await self._put(f"{keys.NOTICE_PREFIX}{notice.media_id}", NOTICE.write(notice))
+
+    async def forget_notice(self, media_id: str) -> None:
+        """Remove a notice."""
+        await self._store.get().delete([f"{keys.NOTICE_PREFIX}{media_id}"])
 
     async def _put(self, key: str, body: bytes) -> None:
         await self._store.get().put(key, body, content_type="application/json")

@@ -9,20 +9,26 @@ the task has published it, so a moderator can repeat a release of which a crash 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from avion_media.common.errors import MediaError, Reason
 from avion_media.common.ids import AnyId, MediaId
 from avion_media.common.tasks import State, Status
 from avion_media.items.item import Items
 from avion_media.items.moderation.evidence import Evidence
-from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords
+from avion_media.items.moderation.records import RELEASED, Held, ModerationRecords, Notice, Versions
 from trio_telemetry import get_logger
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _log = get_logger()
 
 
 class NotHeld(MediaError):
     """This media item does not wait for a moderator."""
+
+
+class NoNotice(MediaError):
+    """There is no notice about this media item."""
 
 
 class Reviews:
@@ -31,22 +37,37 @@ class Reviews:
     Every method raises `Unavailable` while the store or Redis is unavailable, and can then be repeated.
     """
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: Items, evidence: Evidence) -> None:
         self._items = items
+        self._evidence = evidence
         self._records = ModerationRecords(items.store)
-        self._evidence = Evidence(items.store)
-        self._known: dict[str, tuple[str, Held]] = {}
+        self._known: Versions[Held] = {}
+        self._known_notices: Versions[Notice] = {}
 
     async def waiting(self) -> list[Held]:
-        """Return the waiting media items, the longest waiting first.
+        """Return the waiting media items: those with a notice first, by its end, then the longest waiting.
 
-        Costs one listing, and a read of each record that is new since the last call.
+        Costs two listings, and a read of each record that is new since the last call.
         """
+        notices = await self.notices()
         self._known = await self._records.all_held(self._known)
         held = [each for _, each in self._known.values()]
         statuses = await self._items.statuses.get_many([each.media_id for each in held])
         waiting = [each for each in held if waits(each, statuses[each.media_id])]
-        return sorted(waiting, key=lambda each: (each.at, each.media_id))
+        waiting.sort(key=lambda each: (each.at, each.media_id))
+        return sorted(waiting, key=lambda each: notices[each.media_id].due if each.media_id in notices else _NEVER)
+
+    async def notices(self) -> dict[str, Notice]:
+        """Return the notices about which nobody has decided, by media id, the most urgent first."""
+        self._known_notices = await self._records.all_notices(self._known_notices)
+        notices = sorted((each for _, each in self._known_notices.values()), key=lambda each: (each.due, each.media_id))
+        return {each.media_id: each for each in notices}
+
+    async def dismiss(self, any_id: AnyId) -> None:
+        """End a notice without a block. Its evidence stays until its time. Raises `NoNotice`."""
+        if await self._records.notice(str(any_id)) is None:
+            raise NoNotice(str(any_id))
+        await self._records.forget_notice(str(any_id))
 
     async def hold(
         self,

@@ -52,14 +52,14 @@ class Moderation:
         self.policy = config.moderation
         self.edges = {size.name: size.longest_edge for size in items.sizes}
         self.records = ModerationRecords(items.store)
-        self.evidence = Evidence(items.store)
+        self.evidence = Evidence(items.store, config.moderation.evidence_keep)
         self.status = ModerationStatus(items.store)
         self.likeness = likeness or Likeness(require=config.sandbox.require)
         self.lists = Blocklists(items.store, Changes(items.redis))
         self.matches = MatchCounts(items.redis)
         self.hosts = BlockedHosts(items.store, Changes(items.redis), config.remote.deny_hosts)
-        self.reviews = Reviews(items)
-        self.blocking = Blocking(items, self.status, self.likeness.of, config.tasks.claim_after)
+        self.reviews = Reviews(items, self.evidence)
+        self.blocking = Blocking(items, self.status, self.evidence, self.likeness.of, config.tasks.claim_after)
         self.hook = Hook(config.moderation, items.redis, items.telemetry)
 
     async def begin(self, any_id: AnyId, task: Task, queue: str) -> Screening:
@@ -241,8 +241,8 @@ class Screening:
 
     def _unwanted(self, cause: str, note: str, *, refused: bool = False) -> Unwanted:
         entries: tuple[Entry, ...] = ()  # they are already on a list
-        host = host_of(self.task.fields)
-        return Unwanted("screening", note, cause, self.moderation.policy.keep_refused, entries, refused, host)
+        host, discard = host_of(self.task.fields), not self.moderation.policy.keep_refused
+        return Unwanted("screening", note, cause, discard, entries, refused, host, automated=True)
 
     async def _is_released(self) -> bool:
         """Return whether a moderator has released this file. Then no check applies any more.
@@ -267,7 +267,7 @@ class Screening:
         moderation, file = self.moderation, self._file
         if match is not None:
             await moderation.matches.note(match.list)
-        if why.keep_evidence and not isinstance(self.any_id, MediaId) and file is not None and file.whole:
+        if not why.discard_evidence and not isinstance(self.any_id, MediaId) and file is not None and file.whole:
             await moderation.evidence.keep_file(self.any_id, file.fd, file.size_bytes)
         await moderation.blocking.block(self.any_id, why)
         raise Rejected(Reason.BLOCKED, detail)

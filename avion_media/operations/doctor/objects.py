@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable
 from typing import Final
 
 from avion_media.backends.store import patch_copy
 from avion_media.backends.store.contents import find
+from avion_media.common import keys
 from avion_media.common.errors import PreconditionFailed
 from avion_media.operations.doctor.check import Area, CheckFailed, Checks, CheckStatus
 from avion_media.operations.doctor.trial import TYPE, Trial
@@ -119,9 +121,19 @@ async def _presigned_get(trial: Trial) -> None:
     "uploads that wait for a worker are lost; run `avion-media init`, and change or remove the other rules",
 )
 async def _no_early_expiration(trial: Trial) -> None:
-    early = await trial.store.early_expirations(trial.lives.incoming_s)
+    early = await trial.store.early_expirations(keys.INCOMING_PREFIX, trial.lives.incoming_s)
     if early:
         raise CheckFailed(f"{', '.join(early)}; {trial.lives.incoming_s / 86400:.0f} are needed")
+
+
+@OBJECTS.add(
+    "keeps evidence until its records say (lifecycle rules)",
+    "evidence is lost before its time, and also while it is held; run `avion-media init`, and change the other rules",
+)
+async def _no_expiring_evidence(trial: Trial) -> None:
+    early = await trial.store.early_expirations(keys.QUARANTINE_PREFIX, math.inf)
+    if early:
+        raise CheckFailed(f"{', '.join(early)}; none may remove objects of {keys.QUARANTINE_PREFIX}")
 
 
 @OBJECTS.add(

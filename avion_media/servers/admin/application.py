@@ -107,7 +107,7 @@ def operation_routes(operations: Operations, gate: OperatorGate) -> list[BaseRou
             operations.require(row.name, who)
             try:
                 targets, rate = read(request), _rate_of(request) if row.is_job else DEFAULT_RATE
-                note = request.query_params.get("note", "")[:MAX_NOTE] if row.takes_note else ""
+                note = request.query_params.get("note", "")[:MAX_NOTE] if "note" in row.takes else ""
                 for_s = seconds_of(request.query_params.get("for", "0"))
             except ValueError as error:
                 operations.note_refusal(row.name, who, "INVALID_ARGUMENT")

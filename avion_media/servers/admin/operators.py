@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -116,7 +116,7 @@ class OperatorGate:
         if found is None:
             return None
         shown = token_name(key)
-        return Person(f"{found.name} ({shown})" if found.name else shown, found.role)
+        return replace(found, name=f"{found.name} ({shown})" if found.name else shown)
 
     def _check(self, request: Request, proof: bytes) -> None:
         try:
@@ -140,8 +140,8 @@ class OperatorGate:
         if not self.role_header or not request.scope.get(PROXIED):
             return None
         name = printable_name(request.headers.get(self.user_header, ""))
-        role = highest_role(request.headers.get(self.role_header, ""))
-        return Person(f"{name} (proxy)", role) if name and role is not None else None
+        role, may_discard = highest_role(request.headers.get(self.role_header, ""))
+        return Person(f"{name} (proxy)", role, may_discard) if name and role is not None else None
 
     def required(self, endpoint: Endpoint) -> Endpoint:
         """Wrap an endpoint for operators: others get 401, cross-site requests 403, and those that must wait 429. No

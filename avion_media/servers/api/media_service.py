@@ -55,6 +55,7 @@ from avion_media.servers.api.validation import (
     check_any_id,
     check_audience,
     check_delay,
+    check_ground,
     check_host,
     check_media_id,
     check_media_ids,
@@ -65,6 +66,7 @@ from avion_media.servers.api.validation import (
     check_part_numbers,
     check_private_ids,
     check_remote_url,
+    check_requested_at,
     check_ttl,
     check_upload_request,
     parse_or_unreadable,
@@ -370,8 +372,14 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         """Block a known media item and its copies. An interrupted call is completed later."""
         any_id = check_any_id(request.media_id)
         check_note(request.note)
+        details = {
+            "note": request.note,
+            "discard_evidence": request.discard_evidence,
+            "requested_at": check_requested_at(request.requested_at if request.HasField("requested_at") else None),
+            "ground": check_ground(request.ground),
+            "automated": request.automated,
+        }
         await self._statuses.resolve(any_id)
-        details = {"note": request.note, "keep_evidence": request.keep_evidence}
         facts = await self._operate("block", str(any_id), context, **details)
         return wire.BlockMediaResponse(copies=facts["copies"])
 

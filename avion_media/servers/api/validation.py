@@ -9,9 +9,11 @@ import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from datetime import UTC
+from typing import Any, TypeVar, cast
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from avion_media.backends.remote import OwnUrls
 from avion_media.common.errors import MediaError, Reason
@@ -20,7 +22,14 @@ from avion_media.common.ids import AnyId, InvalidId, MediaId, UnknownFormat, is_
 from avion_media.common.media import is_owner
 from avion_media.common.records import UnreadableRecord
 from avion_media.common.wire.avion import media_pb2 as wire
-from avion_media.items.moderation import MAX_NOTE, BlockedHost, InvalidHost, parse_host
+from avion_media.items.moderation import (
+    MAX_NOTE,
+    BlockedHost,
+    Ground,
+    InvalidHost,
+    notice_time,
+    parse_host,
+)
 from avion_media.items.moderation.hosts import EXACTLY
 from avion_media.items.private.tokens import is_audience
 from avion_media.media.settings import UploadConfig
@@ -228,6 +237,25 @@ def check_note(note: str) -> None:
     """Check the note of a block. Raises `BadRequest`."""
     if len(note) > MAX_NOTE:
         raise bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
+
+
+def check_requested_at(at: Timestamp | None) -> str:
+    """Return when a notice arrived, in the form of the records; empty for none. Raises `BadRequest`."""
+    if at is None:
+        return ""
+    try:
+        return notice_time(at.ToDatetime(UTC))
+    except (ValueError, OverflowError):
+        raise bad_field("requested_at", "must be a valid time that has passed", "REQUESTED_AT_INVALID") from None
+
+
+def check_ground(ground: int) -> Ground:
+    """Return the ground of a block. Raises `BadRequest`."""
+    try:
+        name = wire.BlockGround.Name(cast("Any", ground))
+    except ValueError:
+        raise bad_field("ground", "is not one of BlockGround", "GROUND_INVALID") from None
+    return Ground(name.removeprefix("BLOCK_GROUND_").replace("UNSPECIFIED", "").lower())
 
 
 def check_host(host: str, *, exact: bool = False) -> BlockedHost:

@@ -183,6 +183,7 @@ def _templates() -> jinja2.Environment:
         "sources": SOURCES,
         "larger": {each: f"At least {size}" for each, size in LARGER.items()},
         "ends": ENDS,
+        "grounds": wording.GROUNDS,
         "match_days": MATCH_DAYS,
         "max_distance": MAX_DISTANCE,
         "most": MANY,

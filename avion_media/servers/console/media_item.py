@@ -73,6 +73,7 @@ class Item:
     can_undelete: bool
     is_blocked: bool
     is_held: bool
+    has_notice: bool
     can_delete: bool
     can_process_again: bool
 
@@ -147,6 +148,7 @@ async def read_item(items: Items, any_id: AnyId, *, url_ttl_s: float) -> Item:
         is_deleted and deletion["state"] == DeletionState.MARKED,
         "blocked" in recorded,
         status.get("reason") == Reason.HELD,
+        "notice" in recorded,
         not is_deleted and not is_unknown(known),
         state == State.READY and bool(published) and isinstance(any_id, MediaId),
     )

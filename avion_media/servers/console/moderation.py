@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from avion_media.common.records import UnreadableRecord
 from avion_media.items.moderation import (
@@ -19,9 +19,11 @@ from avion_media.items.moderation import (
     HashType,
     Match,
     Moderation,
+    Notice,
 )
-from avion_media.items.moderation.records import Held
+from avion_media.items.moderation.records import Held, moment
 from avion_media.items.settings import ModerationConfig
+from avion_media.operations.evidence import listed
 from avion_media.operations.inspection import id_meant
 from avion_media.servers.console.media_list import MediaFilter
 from avion_media.servers.console.review import Judged, read_judged
@@ -32,10 +34,18 @@ from trio_redis import run_all
 T = TypeVar("T")
 PAGE_ROWS: Final = 15
 _MAX_FIELD: Final = 260  # a host has at most 253 characters
+MAX_NOTICES: Final = 100
+_LAST: Final = "~"  # sorts behind all times
 _AT_ONCE: Final = 8
 _HASH: Final = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 _MEANINGS: Final = {"hold": "Held for review", "refuse": "Refused", "ignore": "Ignored"}
-PARTS: Final = {"review": "Review", "lists": "Block lists", "blocked": "Blocked", "hosts": "Hosts"}
+PARTS: Final = {
+    "review": "Review",
+    "lists": "Block lists",
+    "blocked": "Blocked",
+    "hosts": "Hosts",
+    "evidence": "Evidence",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +101,16 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ModerationPage:
-    """One part. ``next`` is the cursor behind it, empty at the end; ``total`` is how many there are, if known."""
+    """One part. ``evidence`` is as `operations.evidence.listed` returns it. ``next`` is the cursor behind it, empty at
+    the end; ``total`` is how many there are, if known."""
 
     waiting: Sequence[Judged] = ()
     lists: Sequence[ListedHashes] = ()
     own: Sequence[Entry] = ()
     blocks: Sequence[Block] = ()
     hosts: Sequence[BlockedHost] = ()
+    notices: Sequence[Notice] = ()
+    evidence: Sequence[Mapping[str, Any]] = ()
     total: int = 0
     next: str = ""
 
@@ -109,6 +122,10 @@ async def read_moderation(moderation: Moderation, config: ModerationConfig, want
     if wanted.part == "hosts":
         hosts, behind = await moderation.hosts.list(wanted.after, PAGE_ROWS)
         return ModerationPage(hosts=hosts, next=behind)
+    if wanted.part == "evidence":
+        evidence = await listed(moderation.evidence, wanted.after, PAGE_ROWS)
+        behind = evidence[-1]["media_id"] if len(evidence) == PAGE_ROWS else ""
+        return ModerationPage(evidence=evidence, next=behind)
     if wanted.part == "blocked":
         if wanted.source:
             return await _read_blocks_of(moderation, wanted)
@@ -176,10 +193,17 @@ async def _matches(moderation: Moderation, digest: bytes) -> list[Match]:
 
 
 async def _read_waiting(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
-    waiting = await moderation.reviews.waiting()
-    page, behind = _page(waiting, _cursor, after)
+    waiting, notices = await moderation.reviews.waiting(), await moderation.reviews.notices()
+
+    def place(held: Held) -> str:
+        notice = notices.get(held.media_id)
+        return f"{_LAST if notice is None else moment(notice.due)}/{held.at}/{held.media_id}"
+
+    page, behind = _page(waiting, place, after)
     judged = await run_all([partial(read_judged, moderation, config, held) for held in page], _AT_ONCE)
-    return ModerationPage(waiting=judged, total=len(waiting), next=behind)
+    others = set() if after else notices.keys() - {each.media_id for each in waiting}
+    shown = [each for media_id, each in notices.items() if media_id in others]
+    return ModerationPage(waiting=judged, notices=shown[:MAX_NOTICES], total=len(waiting), next=behind)
 
 
 async def _read_lists(moderation: Moderation, config: ModerationConfig, after: str) -> ModerationPage:
@@ -203,7 +227,3 @@ def _page(rows: Iterable[T], cursor: Callable[[T], str], after: str) -> tuple[li
     """Return the page after a cursor, and the cursor behind it, which is empty at the end."""
     rest = [each for each in rows if cursor(each) > after]
     return rest[:PAGE_ROWS], cursor(rest[PAGE_ROWS - 1]) if len(rest) > PAGE_ROWS else ""
-
-
-def _cursor(held: Held) -> str:
-    return f"{held.at}/{held.media_id}"

@@ -7,7 +7,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
@@ -21,11 +21,12 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Route
 
 from avion_media.backends.queue import DEFAULT_RATE
+from avion_media.common.clock import read_time
 from avion_media.common.concurrency import Shared
-from avion_media.common.credentials import Role, fingerprint
+from avion_media.common.credentials import Person, Role, fingerprint
 from avion_media.common.errors import Dependency, MediaError, Unavailable
 from avion_media.common.ids import InvalidId, parse_any_id
-from avion_media.items.moderation import MAX_NOTE
+from avion_media.items.moderation import MAX_NOTE, Ground, notice_time
 from avion_media.items.moderation.desk import Moderator
 from avion_media.operations.dead_letters import read_causes, read_folded, read_page
 from avion_media.operations.inspection import id_meant
@@ -98,7 +99,7 @@ class Console:
         self._actions = operations.allowed
         environment = config.admin.environment
         self._about = About(version("avion-media"), socket.gethostname(), environment, runtime.consumer)
-        spans = {"delete_delay": config.delete.delay, "evidence_ttl": config.moderation.evidence_ttl}
+        spans = {"delete_delay": config.delete.delay, "evidence_keep": config.moderation.evidence_keep}
         self._questions = Questions(runtime, operations, spans)
 
     def routes(self) -> list[BaseRoute]:
@@ -419,7 +420,7 @@ class Console:
     async def _evidence(self, request: Request) -> Response:
         """Return an archive of what is kept of a held or blocked media item."""
         text = request.path_params["media_id"]
-        collected = await self._operations.carry_out("evidence", Order([text], who=person_of(request)))
+        collected = await self._operations.carry_out("export_evidence", Order([text], who=person_of(request)))
         if collected.problems:
             return self._error(404, "No evidence", "Nothing is kept of this media item.")
         headers = {"Content-Disposition": f'attachment; filename="evidence-{text}.zip"'}
@@ -456,11 +457,12 @@ class Console:
         question = await self._questions.ask(form, person_of(request))
         if question is None or not question.is_confirmed_by(form):
             return self._ask(request, question, 422 if "confirmed" in form else 200)
-        note = (form.get("note") or "").strip()[:MAX_NOTE]
-        for_s = float(chosen(form, "for_s", ENDS) or 0)
-        order = Order(question.targets, who=person_of(request), note=note, rate=_rate_of(form), for_s=for_s)
+        try:
+            order = _order_of(question.targets, form, person_of(request))
+        except ValueError as error:
+            return self._error(422, "This form has no valid time", f"Nothing was done: {error}.")
         outcome = await self._operations.carry_out(question.action.name, order)
-        said = question.action.result(outcome) + (f" Note: {note}" if note else "")
+        said = question.action.result(outcome) + (f" Note: {order.note}" if order.note else "")
         done = ""
         with suppress(Unavailable):  # the action was carried out: the next page only lacks the sentence
             done = await keep_result(self._redis, ActionResult(question.action.name, said, not outcome.problems))
@@ -517,6 +519,21 @@ async def _in_time(reading: Awaitable[T]) -> T | None:
     with suppress(Unavailable, trio.TooSlowError), trio.fail_after(_READ_S):
         return await reading
     return None
+
+
+def _order_of(targets: Sequence[str], form: QueryParams, who: Person) -> Order:
+    """Return what a confirmed form asks for. Raises ValueError for a time that is none, or that has not come."""
+    requested_at = form.get("requested_at") or ""
+    return Order(
+        targets,
+        who=who,
+        note=(form.get("note") or "").strip()[:MAX_NOTE],
+        rate=_rate_of(form),
+        for_s=float(chosen(form, "for_s", ENDS) or 0),
+        ground=Ground(chosen(form, "ground", wording.GROUNDS)),
+        requested_at=notice_time(read_time(requested_at)) if requested_at else "",
+        until=form.get("until") or "",
+    )
 
 
 def _rate_of(form: QueryParams) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Final
 
 from starlette.datastructures import QueryParams
@@ -13,17 +12,21 @@ from starlette.datastructures import QueryParams
 from avion_media.common.clock import now_s
 from avion_media.common.ids import parse_any_id
 from avion_media.common.records import UnreadableRecord
-from avion_media.items.moderation import MAX_NOTE, Block, Ended, HashType, Moderation
+from avion_media.items.moderation import MAX_NOTE, Block, Ended, Ground, HashType, Moderation, Notice
 from avion_media.items.moderation.desk import Claim, Moderator
 from avion_media.items.moderation.evidence import has_preview
 from avion_media.items.moderation.records import Held
 from avion_media.items.settings import ModerationConfig
 from avion_media.operations.review import REASONS, Review, Turn
+from avion_media.servers.console.sessions import chosen
+from avion_media.servers.console.wording import GROUNDS
 from trio_redis import run_all
 
 MANY: Final = 1000
 """Media of an owner or host that are counted."""
 _NEARLY_THE_SAME: Final = 10
+_GROUNDS_OF: Final = {"rules": Ground.TERMS, "other": Ground.ILLEGAL}
+"""The grounds that follow from a reason (see `REASONS`), if the moderator chooses none."""
 _SAID: Final = {"release": "Released", "refuse": "Blocked", "refuse_host": "Blocked with its host:"}
 
 
@@ -48,12 +51,13 @@ class Known:
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One item, and its evidence: bytes by name. ``entry_picture``: the media item whose picture shows the entry, empty
-    if there is none."""
+    if there is none. ``kept_until``: the end of the evidence if it is blocked now. ``notice``: about it."""
 
     held: Held
     files: Mapping[str, int]
     entry_picture: str
     kept_until: float
+    notice: Notice | None = None
     known: Known = Known()
 
     @property
@@ -168,8 +172,11 @@ async def read_judged(moderation: Moderation, config: ModerationConfig, held: He
     picture = "" if held.entry is None else held.entry.media_id
     if picture and not has_preview(await moderation.evidence.files(parse_any_id(picture))):
         picture = ""
-    kept_until = datetime.fromisoformat(held.at).timestamp() + config.evidence_ttl
-    return Judged(held, files, picture, kept_until)
+    kept_until = now_s() + config.evidence_keep
+    notice = None
+    with suppress(UnreadableRecord):
+        notice = await moderation.records.notice(held.media_id)
+    return Judged(held, files, picture, kept_until, notice)
 
 
 async def act(review: Review, by: Moderator, form: QueryParams) -> bool:
@@ -184,7 +191,8 @@ async def act(review: Review, by: Moderator, form: QueryParams) -> bool:
         await review.skip(by, media_id, seen)
     elif wanted in _SAID and media_id:
         note = ". ".join(filter(None, (REASONS.get(reason, ""), (form.get("note") or "").strip())))
-        await review.decide(by, media_id, wanted, note[:MAX_NOTE], seen)
+        ground = chosen(form, "ground", GROUNDS) or _GROUNDS_OF.get(reason, Ground.UNSPECIFIED)
+        await review.decide(by, media_id, wanted, note[:MAX_NOTE], seen, ground=Ground(ground))
     else:
         await review.stop(by)
         return False

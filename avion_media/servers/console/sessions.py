@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
@@ -97,7 +97,7 @@ class Sessions:
                 session_id, ends_at, name = json.loads(bytes.fromhex(body))
                 if time.time() < ends_at:
                     shown = f"{person.name or name or 'operator'} ({token_name(key)})"
-                    return Session(session_id, ends_at, Person(shown, person.role))
+                    return Session(session_id, ends_at, replace(person, name=shown))
         return None
 
     async def operator(self, request: Request) -> Person | None:

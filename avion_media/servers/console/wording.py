@@ -17,10 +17,21 @@ from avion_media.common.formats import by_content_type
 from avion_media.common.ids import MediaId, id_or_none
 from avion_media.common.settings import format_size
 from avion_media.common.tasks import QUEUES
-from avion_media.items.moderation import InvalidHost, parse_host
+from avion_media.items.moderation import Ground, InvalidHost, parse_host
 from guarded_fetch import InvalidUrl, parse_remote_url
 
 _HASH: Final = re.compile(r"\b[0-9a-f]{32,64}\b")
+GROUNDS: Final = {
+    str(Ground.TERMS): "Against the rules of this server",
+    str(Ground.ILLEGAL): "Illegal",
+    str(Ground.CHILD_SAFETY): "Child safety",
+    str(Ground.NONCONSENSUAL): "Shown without consent",
+    str(Ground.TERROR): "Terrorist content",
+    str(Ground.COPYRIGHT): "Copyright",
+    str(Ground.COURT_ORDER): "Order of a court",
+    str(Ground.OTHER): "Another ground",
+}
+"""The grounds of a block, by value."""
 _REASONS: Final = {str(each): each for each in Reason}
 
 

@@ -1,4 +1,4 @@
-"""What the sweep checks beside the media: the indexes of originals, unfinished uploads, and blocks."""
+"""What the sweep checks beside the media: the indexes of originals, evidence, unfinished uploads, and blocks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from avion_media.items.copies import COPY_ENTRY, index_key
 from avion_media.items.hosts import HOST_ENTRY
 from avion_media.items.item import Items
 from avion_media.items.moderation import ModerationRecords
+from avion_media.items.moderation.blocking import claim_of
+from avion_media.items.moderation.evidence import Evidence, Kept
 from avion_media.items.owners import OWNER_ENTRY
 from avion_media.items.state.sweep_state import SweepState
 from avion_media.workers.settings import SweepConfig, WorkerSettings
@@ -30,6 +32,7 @@ from avion_media.workers.sweep.report import Report
 from trio_telemetry import get_logger
 
 _WINDOW = 100_000  # originals of one run: some 40 MB
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +298,48 @@ class UnfinishedUploads:
             pass  # the client or the lifecycle rule was faster
 
 
+class EvidenceCheck:
+    """Removes evidence whose time has passed. Costs a request for each media item that has some."""
+
+    def __init__(
+        self, items: Items, limiter: RateLimiter, config: WorkerSettings, clock: Callable[[], datetime]
+    ) -> None:
+        self._redis = items.redis
+        self._evidence = Evidence(items.store, config.moderation.evidence_keep)
+        self._limiter = limiter
+        self._clock = clock
+        self._claim_s = config.tasks.claim_after
+
+    async def sweep(self, report: Report, *, dry_run: bool) -> None:
+        """Remove and count it in ``report``. Raises `Unavailable`."""
+        async for kept in self._evidence.all():
+            any_id = id_or_none(kept.media_id)
+            await self._limiter.acquire()
+            with report.skipping_unreadable(), suppress(UnreadableRecord):  # a newer version knows when it ends
+                if any_id is None or not await self._evidence.is_over(any_id, kept, self._clock()):
+                    continue
+                if dry_run or await self._remove(any_id, kept):
+                    report.count_evidence(kept)
+                else:
+                    report.skipped += 1
+
+    async def _remove(self, any_id: AnyId, kept: Kept) -> bool:
+        """Return whether it was removed. It stays if a moderator blocks or reports the media item meanwhile."""
+        claim = claim_of(self._redis, kept.media_id, self._claim_s)
+        if not await claim.acquire():
+            return False
+        async with claim.held():
+            if not await self._evidence.is_over(any_id, kept, self._clock()):
+                return False
+            await self._evidence.remove(any_id)
+        _log.info("sweep.evidence_removed", media_id=kept.media_id, files=len(kept.files))
+        return True
+
+
 def _started(upload: UnfinishedUpload) -> datetime:
     """Return when an upload began. Its id is a lower bound, because moto dates all uploads to 2010."""
     any_id = id_or_none(keys.name_in(upload.key))
     return max(upload.started, any_id.created) if isinstance(any_id, MediaId) else upload.started
-
-
-_log = get_logger()
 
 
 async def watch_blocked(store: ResourceSlot[ObjectStore], limiter: RateLimiter, stored: Sequence[str]) -> None:

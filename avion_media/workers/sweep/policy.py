@@ -35,6 +35,7 @@ class SweepReason(StrEnum):
     UNFINISHED = "unfinished"
     DISOWNED = "disowned"
     UNINDEXED = "unindexed"
+    EVIDENCE = "evidence"
 
 
 MEANINGS: dict[SweepReason, str] = {
@@ -48,6 +49,7 @@ MEANINGS: dict[SweepReason, str] = {
     SweepReason.UNFINISHED: "an upload in parts that was not completed in time: parts removed",
     SweepReason.DISOWNED: "an index object whose media item is removed: index object removed",
     SweepReason.UNINDEXED: "an original without an index object for copies: index object written",
+    SweepReason.EVIDENCE: "evidence whose time has passed: removed",
 }
 
 

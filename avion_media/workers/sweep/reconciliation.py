@@ -25,7 +25,7 @@ from avion_media.items.deletion import JournalReplay
 from avion_media.items.state.sweep_state import START, Cursor, SweepPart, SweepState
 from avion_media.workers.settings import WorkerSettings
 from avion_media.workers.sweep.actions import MediaTasks, SweepActions, find_tasks, scan_queue
-from avion_media.workers.sweep.checks import IndexCheck, UnfinishedUploads, watch_blocked
+from avion_media.workers.sweep.checks import EvidenceCheck, IndexCheck, UnfinishedUploads, watch_blocked
 from avion_media.workers.sweep.listing import STORED_KINDS, Media, open_media, start_of_span
 from avion_media.workers.sweep.policy import (
     NOTHING_KNOWN,
@@ -104,6 +104,7 @@ class Reconciliation:
         await indexes.run(report, history_complete_since, dry_run=dry_run, force=force)
         if report.stored and not dry_run:
             await state.note_stored({kind: (each.objects, each.size_bytes) for kind, each in report.stored.items()})
+        await EvidenceCheck(self.items, self.limiter, self.config, self.clock).sweep(report, dry_run=dry_run)
         await UnfinishedUploads(self.items.store, self.limiter, self.config, self.clock).sweep(report, dry_run=dry_run)
         return report
 

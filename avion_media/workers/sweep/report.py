@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avion_media.common.errors import Dependency, Unavailable
+from avion_media.items.moderation.evidence import Kept
 from avion_media.items.state.sweep_state import SweepPart
 from avion_media.workers.sweep.policy import SweepDecision, SweepReason
 
@@ -96,6 +97,13 @@ class Report:
     def count_unfinished(self) -> None:
         """Count a multipart upload that was aborted. The object store does not report how many bytes that frees."""
         self.done.setdefault(SweepReason.UNFINISHED, Counts()).media += 1
+
+    def count_evidence(self, kept: Kept) -> None:
+        """Count the evidence of one media item that was removed."""
+        counts = self.done.setdefault(SweepReason.EVIDENCE, Counts())
+        counts.media += 1
+        counts.objects += len(kept.files)
+        counts.size_bytes += kept.size_bytes
 
     def count_object(self, reason: SweepReason) -> None:
         """Count an empty object that was removed."""

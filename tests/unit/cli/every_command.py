@@ -26,7 +26,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "undelete": [_ID],
     "block": [_ID],
     "unblock": [_ID],
-    "evidence": [_ID],
+    "evidence": ["show", _ID],
     "hosts": ["list"],
     "blocklist": ["list"],
     "review": ["list"],

@@ -28,10 +28,17 @@ def test_a_token_can_have_a_role_and_a_name(tmp_path: Path) -> None:
     assert read_tokens(str(path)) == {TOKEN: Person("Inès de la Cruz", Role.MODERATOR), OTHER: Person("", Role.VIEWER)}
 
 
+def test_a_right_can_follow_the_role(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"{TOKEN} moderator+evidence ines\n{OTHER} operator\n")
+    assert [each.may_discard for each in read_tokens(str(path)).values()] == [True, False]
+
+
 @pytest.mark.parametrize(
     "content",
     [
         *("", "\n", "too-short", TOKEN[:31], f"{TOKEN}\nshort", f"{TOKEN}\x00", "ünprintable-token-of-some"),
+        *(f"{TOKEN} operator+", f"{TOKEN} operator+all", f"{TOKEN} +evidence x" + "x" * 41),
         *(f"{TOKEN} admin", f"{TOKEN} Moderator", f"{TOKEN} viewer {'x' * 41}", f"{TOKEN} viewer x\x1b[1m"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.conftest import S3Bucket
 
 DAY_S = 86_400.0
 INCOMING_S = 16 * DAY_S
-LIVES = Lives(INCOMING_S, DAY_S, 365 * DAY_S)
+LIVES = Lives(INCOMING_S, DAY_S)
 
 
 async def test_everything_missing_is_created_once(either_s3: S3Bucket) -> None:
@@ -48,6 +49,7 @@ async def test_rules_of_others_are_kept_and_ours_are_brought_up_to_date(either_s
             "Rules": [
                 _expiry("theirs", "logs/", 30),
                 _expiry("avion-media-incoming", "incoming/", 1),
+                _expiry("avion-media-quarantine", "quarantine/", 365),
             ]
         },
     )
@@ -61,7 +63,7 @@ async def test_rules_of_others_are_kept_and_ours_are_brought_up_to_date(either_s
     assert sorted(origins) == [["*"], ["https://a.example"]]
     assert rules["theirs"]["Expiration"]["Days"] == 30
     assert rules["avion-media-incoming"]["Expiration"]["Days"] == 16
-    assert rules["avion-media-quarantine"]["Expiration"]["Days"] == 365
+    assert "avion-media-quarantine" not in rules  # evidence ends by its record
     assert rules["avion-media-multipart"]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1
 
 
@@ -107,10 +109,25 @@ async def test_a_rule_that_removes_accepted_uploads_is_found_whoever_made_it(
         Bucket=either_s3.bucket, LifecycleConfiguration={"Rules": [_expiry("theirs", prefix, days)]}
     )
     async with open_store(either_s3.config()) as store:
-        early = await store.early_expirations(INCOMING_S)
+        early = await store.early_expirations("incoming/", INCOMING_S)
         assert early == ([f"theirs: {days} days"] if is_early else [])
         await store.ensure_bucket(LIVES)
-        assert await store.early_expirations(INCOMING_S) == early
+        assert await store.early_expirations("incoming/", INCOMING_S) == early
+
+
+@pytest.mark.parametrize(
+    ("prefix", "days", "is_found"),
+    [("quarantine/", 5000, True), ("", 15, True), ("quarantine/0", 1, True), ("incoming/", 16, False)],
+)
+async def test_every_rule_that_removes_evidence_is_found(
+    either_s3: S3Bucket, prefix: str, days: int, is_found: bool
+) -> None:
+    either_s3.client.put_bucket_lifecycle_configuration(
+        Bucket=either_s3.bucket, LifecycleConfiguration={"Rules": [_expiry("theirs", prefix, days)]}
+    )
+    async with open_store(either_s3.config()) as store:
+        early = await store.early_expirations("quarantine/", math.inf)
+    assert early == ([f"theirs: {days} days"] if is_found else [])
 
 
 async def test_a_browser_on_any_site_may_put_with_the_signed_headers(s3: S3Bucket) -> None:

@@ -60,7 +60,7 @@ async def list_all(store: ObjectStore) -> None:
 
 
 async def ensure_bucket(store: ObjectStore) -> None:
-    await store.ensure_bucket(Lives(86_400.0, 86_400.0, 86_400.0))
+    await store.ensure_bucket(Lives(86_400.0, 86_400.0))
 
 
 CALLS = [head, read, put, delete, list_all, ObjectStore.ping, ensure_bucket]

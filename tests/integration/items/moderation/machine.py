@@ -32,6 +32,7 @@ from avion_media.items.item import Items
 from avion_media.items.moderation import Entry, HashType, ModerationRecords, ModerationStatus, NotBlocked, Unwanted
 from avion_media.items.moderation.blocking import Blocking
 from avion_media.items.moderation.entries import OwnEntries, page_of
+from avion_media.items.moderation.evidence import Evidence
 from avion_media.items.moderation.records import BLOCK, CHANGES, Block, BlockState
 from avion_media.items.state import MediaEvents, StatusStore
 from mediathumbs import ThumbnailSize
@@ -39,6 +40,7 @@ from tests.crash.stage import Killed, MemoryStore, Stored
 from trio_redis import Errors
 
 CLAIM_S = 3.0
+KEEP_S = 400 * 86400.0
 SIZES = (ThumbnailSize("small", 400),)
 DATA = b"the original"
 DIGEST = sha256(DATA).digest()
@@ -150,7 +152,7 @@ class World:
         items = Items(store, cast("Redis", _Redis(self, actor)), SIZES)
         items.statuses = cast("StatusStore", _Statuses(self, actor))
         items.events = cast("MediaEvents", _Nothing())
-        made = Blocking(items, ModerationStatus(store), _no_hash, CLAIM_S)
+        made = Blocking(items, ModerationStatus(store), Evidence(store, KEEP_S), _no_hash, CLAIM_S)
 
         async def digest(key: str) -> bytes | None:  # a thread would let the machine go on meanwhile
             return DIGEST if await store.get().exists(key) else None

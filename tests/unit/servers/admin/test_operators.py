@@ -70,6 +70,8 @@ async def test_tokens_can_be_replaced_meanwhile() -> None:
     [
         (True, "ines", "staff, moderator,viewer", Person("ines (proxy)", Role.MODERATOR)),
         (True, "i\x1bnes", "operator", Person("ines (proxy)", Role.OPERATOR)),
+        (True, "ines", "moderator, evidence", Person("ines (proxy)", Role.MODERATOR, may_discard=True)),
+        (True, "ines", "evidence", None),
         (True, "ines", "Moderator, moderators", None),
         (True, "ines", "", None),
         (True, "", "operator", None),

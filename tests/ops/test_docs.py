@@ -53,7 +53,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("name", ["architecture.md", "queues.md", "security.md"])
 def test_pages_that_explain_are_short(name: str) -> None:
-    assert len((ROOT / "docs" / name).read_text().split()) <= 1500
+    text = re.sub(r"<!-- test: [^>]+ -->", "", (ROOT / "docs" / name).read_text())  # nobody reads those
+    assert len(text.split()) <= 1500
 
 
 def test_every_page_has_its_place_in_the_navigation() -> None:

@@ -30,7 +30,7 @@ _ENVIRONMENT = {
     "CDN__PURGE": "template",
     "CDN__PUBLIC_URLS": "https://cdn.example",
     "CDN__PURGE_URLS": f"https://cdn.example/purge?key={PLANTED}purge&url={{url}}",
-    "ADMIN__TOKEN": f"{PLANTED}admin",
+    "ADMIN__TOKEN": f"{PLANTED}of-an-operator-of-media",
     "ADMIN__PROMETHEUS_URL": f"https://user:{PLANTED}prometheus@prometheus.example",
     "CLIENT__TOKEN": f"{PLANTED}client",
     "MODERATION__HOOK_URL": "https://hook.example",
@@ -83,7 +83,7 @@ async def test_no_object_of_a_process_shows_a_secret(monkeypatch: pytest.MonkeyP
 
 
 def test_no_credentials_show_their_secret(tmp_path: Path) -> None:
-    (tmp_path / "tokens").write_text(f"{PLANTED}operator operator eve\n")
+    (tmp_path / "tokens").write_text(f"{PLANTED}of-another-operator-of-media operator eve\n")
     key = bytes.fromhex("ab" * 32)
     secret = TokenKey(1, 0, key)
     credentials = SigningCredentials(f"{PLANTED}id", f"{PLANTED}key", f"{PLANTED}token")

@@ -135,7 +135,7 @@ def aws_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.M
 @pytest.fixture
 def s3(ceph_address: S3Address, aws_environment: pytest.MonkeyPatch) -> Iterator[S3Bucket]:
     """A fresh bucket on a real S3 (Ceph)."""
-    yield from prepared_bucket(ceph_address, aws_environment)
+    yield from fresh_bucket(ceph_address, aws_environment)
 
 
 def fresh_bucket(address: S3Address, environment: pytest.MonkeyPatch) -> Iterator[S3Bucket]:

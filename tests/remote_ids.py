@@ -8,6 +8,7 @@ from avion_media.common.errors import Dependency
 from avion_media.common.ids import RemoteId, RemoteIds
 from avion_media.common.keys import REMOTE_SECRET
 from avion_media.common.resources import ResourceSlot
+from avion_media.items.item import Items
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -25,6 +26,12 @@ def known_remote_ids() -> ResourceSlot[RemoteIds]:
     slot = ResourceSlot[RemoteIds](Dependency.STORE)
     slot.fill(REMOTE_IDS)
     return slot
+
+
+def knowing(items: Items) -> Items:
+    """Let this process know the key, as a service does after its start."""
+    items.remote_ids.fill(REMOTE_IDS)
+    return items
 
 
 def put_remote_key(client: S3Client, bucket: str) -> None:

@@ -48,6 +48,7 @@ from avion_media.workers.process_media import ProcessMedia
 from avion_media.workers.processor import Processor
 from avion_media.workers.sweep.checks import watch_blocked
 from mediathumbs import ThumbnailSize
+from tests.remote_ids import knowing
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
 SIZES = (ThumbnailSize("small", 400), ThumbnailSize("large", 1600))
@@ -368,7 +369,7 @@ class Stage:
         steps = steps or Steps()
         store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore(self.objects, steps)))
         redis, cdn = stepped(self.redis, steps), self.cdn.purges
-        return Items(store, redis, self.sizes, status_ttl_s=600.0, cdn=cdn)
+        return knowing(Items(store, redis, self.sizes, status_ttl_s=600.0, cdn=cdn))
 
     def screening(self, steps: Steps) -> Moderation:
         """Return the moderation of a worker that begins an attempt."""

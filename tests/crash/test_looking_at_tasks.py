@@ -17,6 +17,7 @@ from avion_media.common.tasks import PROCESSING_QUEUE
 from avion_media.items.item import Items
 from avion_media.workers.sweep.actions import find_tasks
 from tests.crash.stage import Steps, stepped
+from tests.remote_ids import knowing
 
 MEDIUM = new_media_id(JPEG, 1_700_000_000_000).text
 Move = Callable[[TaskQueue], Awaitable[object]]
@@ -75,7 +76,7 @@ async def test_at_every_moment_of_the_look(redis: Redis, before: Move, move: Mov
 
 def items_on(redis: Redis) -> Items:
     """Return the media items of a process that needs no store."""
-    return Items(ResourceSlot(Dependency.STORE), redis)
+    return knowing(Items(ResourceSlot(Dependency.STORE), redis))
 
 
 async def test_a_replayed_task_is_found_in_the_backlog(redis: Redis) -> None:

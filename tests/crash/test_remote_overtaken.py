@@ -46,7 +46,7 @@ from tests.crash.stage import (
     stepped,
     thumbnail_of,
 )
-from tests.remote_ids import remote_id_for
+from tests.remote_ids import knowing, remote_id_for
 
 URL = parse_remote_url("https://remote.example/cat.png")
 REMOTE = remote_id_for(str(URL))
@@ -76,7 +76,7 @@ class Cache:
 
     def items(self, steps: Steps) -> Items:
         store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore(self.objects, steps)))
-        return Items(store, stepped(self.redis, steps), SIZES, status_ttl_s=600.0)
+        return knowing(Items(store, stepped(self.redis, steps), SIZES, status_ttl_s=600.0))
 
     def attempt(self, mark: bytes, steps: Steps) -> CacheRemote:
         items = self.items(steps)

@@ -29,6 +29,7 @@ from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation
 from tests.crash.stage import SERVED, Act, MemoryStore, Stage, Steps, open_stages, slot_of, stepped
 from tests.crash.test_deletion_wins import die, until_it_dies
+from tests.remote_ids import knowing
 from trio_telemetry import NO_TELEMETRY
 
 NewStage = Callable[[], Awaitable[Stage]]
@@ -87,7 +88,7 @@ async def complete(stage: Stage, steps: Steps | None = None) -> bool:
     steps = steps or Steps()
     redis = stepped(stage.redis, steps)
     store = slot_of(Dependency.STORE, cast("ObjectStore", _Store(stage.objects, steps)))
-    items = Items(store, redis)
+    items = knowing(Items(store, redis))
     moderation = SimpleNamespace(status=ModerationStatus(store), hosts=None)
     replay = stage.replay(steps)
     replay.items.store = store

@@ -12,19 +12,26 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import boto3
 import grpc
 import httpx
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import BotoCoreError, ClientError
 
 from avion_media.common.wire.avion import media_pb2 as wire
+from tests.remote_ids import put_remote_key
 from tests.service.commands import run_command, start_service
 from tests.services.process import free_port
 from trio_sandbox.tests.machine import confines_fully
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 AVION_MEDIA = (sys.executable, "-m", "avion_media")
 START_S = 90.0
@@ -242,6 +249,7 @@ def running(
     ``prefix`` is a command that becomes the service in the end; ``program`` stands for ``avion-media``. Without both it
     is forked from a process that has imported it, and ``first`` before: a module that changes it.
     """
+    _make_remote_key(environment)
     with tempfile.TemporaryDirectory(prefix="avion-test-") as directory:
         log_path = Path(directory) / "log"
         with log_path.open("wb") as log:
@@ -277,6 +285,22 @@ def running(
 
 running_program = partial(running, program=AVION_MEDIA)
 """The same in an interpreter of its own, as in production: for measurements."""
+
+
+def _make_remote_key(environment: dict[str, str]) -> None:
+    """Do what `avion-media init` does with the key of remote ids, if the store answers and has the bucket."""
+    client: S3Client = boto3.client(
+        "s3",
+        endpoint_url=environment["AVION_MEDIA_S3__ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID", "none"),
+        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY", "none"),
+        config=BotoConfig(
+            connect_timeout=2, read_timeout=2, retries={"max_attempts": 0}, s3={"addressing_style": "path"}
+        ),
+    )
+    with closing(client), suppress(BotoCoreError, ClientError):
+        put_remote_key(client, environment["AVION_MEDIA_S3__BUCKET"])
 
 
 def _alive_and(until: Callable[[Service], object], service: Service) -> object:

@@ -27,7 +27,7 @@ from avion_media.items.moderation import Block, BlockState, Ended, Entry, HashTy
 from avion_media.items.moderation.records import HELD, Held, write_block
 from avion_media.items.state import MediaEvents, StatusStore
 from tests.conftest import S3Bucket
-from tests.remote_ids import remote_id_for
+from tests.remote_ids import put_remote_key, remote_id_for
 from tests.service.commands import run_command
 from tests.service.harness import eventually, service_environment
 from tests.service.published import key_of
@@ -86,6 +86,7 @@ class Operator:
 
 @pytest.fixture
 def operator(s3: S3Bucket, redis_url: str) -> Iterator[Operator]:
+    put_remote_key(s3.client, s3.bucket)
     environment = service_environment(redis_url, s3.address.endpoint_url, s3.bucket)
     with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
         yield Operator(environment, s3, client, redis_url)
@@ -535,11 +536,11 @@ def test_sweep_shows_first_and_then_does(operator: Operator) -> None:
         lambda: old_enough(operator.run("sweep", "--dry-run", **settings).stdout), "both to be old enough"
     )
     assert "dry run" in shown
-    assert operator.keys() == {orphan, abandoned}
+    assert operator.keys() == {orphan, abandoned, keys.REMOTE_SECRET}
 
     refused = operator.run("sweep", status=1, SWEEP__ALWAYS_ALLOWED="1", **settings)
     assert "--force" in refused.stderr
-    assert operator.keys() == {orphan, abandoned}
+    assert operator.keys() == {orphan, abandoned, keys.REMOTE_SECRET}
 
     operator.redis.hdel("media_sweep", "finished_at")
     operator.run("sweep", status=1, SWEEP__ALWAYS_ALLOWED="1", **settings)
@@ -551,7 +552,7 @@ def test_sweep_shows_first_and_then_does(operator: Operator) -> None:
         "orphan": [orphan],
         "abandoned": [abandoned],
     }
-    assert operator.keys() == set()
+    assert operator.keys() == {keys.REMOTE_SECRET}
     assert operator.redis.hexists("media_sweep", "finished_at")
 
 

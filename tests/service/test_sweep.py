@@ -41,7 +41,7 @@ from avion_media.workers.settings import SweepConfig
 from avion_media.workers.sweep import Reconciliation, Report, SweepDecision, SweepReason
 from avion_media.workers.sweep.checks import IndexCheck
 from tests.conftest import S3Bucket
-from tests.remote_ids import remote_id_for
+from tests.remote_ids import knowing, remote_id_for
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 from tests.service.published import key_of
 
@@ -102,7 +102,7 @@ class World:
         return datetime.now(UTC) + timedelta(hours=self.hours)
 
     def replay(self) -> JournalReplay:
-        items = Items(self.store, self.redis, self.config.thumbnails.sizes)
+        items = knowing(Items(self.store, self.redis, self.config.thumbnails.sizes))
         return JournalReplay(items, DeletionJournal(self.store, self.config.delete.delay))
 
     def reconciliation(self, **options: Any) -> Reconciliation:
@@ -795,7 +795,7 @@ async def test_the_index_of_copies_is_compared_part_by_part(world: World) -> Non
         world.put(_hashed(9, a_remote() if isinstance(each, RemoteId) else an_upload()), b"")
     world.hours = 2
     indexes = IndexCheck(
-        Items(world.store, world.redis),
+        knowing(Items(world.store, world.redis)),
         world.reconciliation().limiter,
         world.config.sweep,
         world.clock,

@@ -77,7 +77,7 @@ def _rules(lives: Lives) -> list[dict[str, Any]]:
             "Expiration": {"Days": math.ceil(REVOCATIONS_KEPT_S / _DAY_S)},
         },
         {
-            "ID": "avion-media-gone",
+            "ID": "avion-media-removed",
             "Status": "Enabled",
             "Filter": {"Prefix": GONE_PREFIX},
             "Expiration": {"Days": math.ceil((REMOVED_KEPT_S + lives.incoming_s) / _DAY_S)},

@@ -52,6 +52,7 @@ MAX_REFUSED: Final = 1_000
 CONTENT_TYPE: Final = "application/x-ndjson"
 _WRITE_S: Final = 5.0
 _PERIOD_S: Final = 1.0
+_RETRY_S: Final = 5.0
 _MINUTE_S: Final = 60
 _HASHES_EVERY_S: Final = 60.0
 _MAX_OBJECT_BYTES: Final = 64 << 20
@@ -213,6 +214,7 @@ class AuditLog:
         self._refused_now = (0, 0)  # the present minute, and how many are counted apart in it
         self._lost = 0
         self._logged: dict[Kind, str] = {}
+        self._collected = trio.Event()  # something waits to be written, or to be counted to the end of its minute
 
     @property
     def failing_for_s(self) -> float:
@@ -255,6 +257,7 @@ class AuditLog:
             listed = self._listed[key] = _Listed(now_s(), self.trace())
         listed.ids += ids
         self._listed_ids += len(ids)
+        self._collected.set()
 
     def count_call(self, entrance: str, actor: str, action: str, note: str, targets: int) -> None:
         """Count a call, to be recorded at the end of the minute."""
@@ -267,6 +270,7 @@ class AuditLog:
             counted = self._counted[key] = _Counted()
         counted.calls += 1
         counted.targets += targets
+        self._collected.set()
 
     def refuse(self, entrance: str, actor: str, action: str, code: str, target: str = "") -> None:
         """Count what was refused and changed nothing, to be recorded at the end of the minute."""
@@ -283,9 +287,11 @@ class AuditLog:
         self._refused_now = minute, apart
         counted = self._refused.setdefault(key, _Counted(first=target))
         counted.calls += 1
+        self._collected.set()
 
     def _lose(self, targets: int) -> None:
         self._lost += targets
+        self._collected.set()
         self._telemetry.count(instruments.AUDIT_LOST, targets)
 
     def trace(self) -> str:
@@ -300,14 +306,27 @@ class AuditLog:
     # -- writing
 
     async def run(self) -> None:
-        """Write what was collected, once a second, and log the last hashes, once a minute. Never returns."""
+        """Write what was collected, once a second, and log the last hashes, once a minute. Never returns.
+
+        A process without calls is woken for the hashes alone. A bucket that takes nothing is tried more rarely.
+        """
         hashes_at = trio.current_time() + _HASHES_EVERY_S
         while True:
             await self.write_collected()
             if trio.current_time() >= hashes_at:
-                hashes_at += _HASHES_EVERY_S
+                hashes_at = trio.current_time() + _HASHES_EVERY_S
                 self.log_hashes()
-            await trio.sleep(_PERIOD_S)
+            await trio.sleep(_RETRY_S if self.failing_for_s else _PERIOD_S)
+            if self._is_idle:
+                self._collected = trio.Event()
+                with trio.move_on_at(hashes_at):
+                    await self._collected.wait()
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing waits to be written, or for the end of its minute."""
+        collected = self._listed or self._counted or self._refused or self._lost
+        return not collected and all(each.is_written for each in self.chains.values())
 
     async def write_collected(self, *, all_minutes: bool = False) -> None:
         """Write what waits: calls with their ids, counts of minutes that have passed, and all that could not be

@@ -37,6 +37,7 @@ from avion_media.items.moderation.records import BLOCK, CHANGES, Block, BlockSta
 from avion_media.items.state import MediaEvents, StatusStore
 from mediathumbs import ThumbnailSize
 from tests.crash.stage import Killed, MemoryStore, Stored
+from tests.remote_ids import knowing
 from trio_redis import Errors
 
 CLAIM_S = 3.0
@@ -149,7 +150,7 @@ class World:
         """Make the `Blocking` of another process."""
         store: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
         store.fill(cast("ObjectStore", MemoryStore(self.objects, cast("Any", actor))))
-        items = Items(store, cast("Redis", _Redis(self, actor)), SIZES)
+        items = knowing(Items(store, cast("Redis", _Redis(self, actor)), SIZES))
         items.statuses = cast("StatusStore", _Statuses(self, actor))
         items.events = cast("MediaEvents", _Nothing())
         made = Blocking(items, ModerationStatus(store), Evidence(store, KEEP_S), _no_hash, CLAIM_S)

@@ -14,6 +14,7 @@ import redis as redis_py
 from avion_media.backends.queue import TaskQueue
 from avion_media.backends.redis import open_redis
 from avion_media.backends.settings import RedisConfig, S3Config, StatusConfig
+from avion_media.common.keys import REMOTE_SECRET
 from avion_media.common.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.config import Config
 from avion_media.operations.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
@@ -70,7 +71,10 @@ async def test_a_store_that_keeps_every_promise(s3: S3Bucket, redis_url: str, da
         "persistence is on and eviction is off": CheckStatus.WARNING
     }  # the test's Redis has no file
     assert len(results) >= 29
-    assert [each["Key"] for each in s3.client.list_objects_v2(Bucket=s3.bucket)["Contents"]] == [journal]
+    assert [each["Key"] for each in s3.client.list_objects_v2(Bucket=s3.bucket)["Contents"]] == [
+        journal,
+        REMOTE_SECRET,
+    ]
 
 
 @pytest.mark.parametrize(

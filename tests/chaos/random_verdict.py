@@ -15,7 +15,7 @@ from avion_media.backends.queue.entries import UNCONFIRMED
 from tests.chaos.random_faults import Fault
 from tests.chaos.random_work import Accepted, Ledger, remote_id_of
 from tests.chaos.random_world import BUCKET, CLAIM_AFTER_S, DELETE_DELAY_S, World
-from tests.crash.checker import COPIES, HOST, JOURNAL, keys_of
+from tests.crash.checker import AUDIT, COPIES, HOST, JOURNAL, SECRETS, keys_of
 from tests.service.published import GROUP, QUEUES, key_of, read_status
 
 MAX_DEATHS = 3
@@ -87,7 +87,7 @@ class Verdict:
         ledger: Ledger,
         reference: Reference,
         report: Report,
-        other_objects: tuple[str, ...] = (JOURNAL, EXAMINED, HOST, *COPIES),
+        other_objects: tuple[str, ...] = (AUDIT, JOURNAL, EXAMINED, HOST, SECRETS, *COPIES),
     ) -> None:
         self._other_objects = other_objects
         self._world = world

@@ -35,7 +35,7 @@ _SETTINGS = {"DRAIN__SETTLE": "1s", "DRAIN__GRACE": "10s", "SWEEP__INTERVAL": "1
 _START_S, _DRAIN_S, _REST_S = 180.0, 60.0, 240.0  # generous: the machine may be busy
 _BEFORE, _MIXED, _AFTER = 0.2, 0.6, 0.2  # shares of the time of one direction
 _RESTART_EVERY_S = 25.0  # of a replica, to its own version, so that each version leads for a while
-_OTHER_OBJECTS = ("journal/", EXAMINED, *MODERATED, "host/", "owner/", "secret/", *COPIES)
+_OTHER_OBJECTS = ("audit/", "journal/", EXAMINED, *MODERATED, "host/", "owner/", "secret/", *COPIES)
 
 
 @dataclass

@@ -30,6 +30,7 @@ OWNER = "owner/crash/"  # the owner of all uploads
 COPIES = ("sha256/", "size/")  # the index of originals by content
 HOST = "host/127.0.0.1/"  # the host of all remote media
 SECRETS = "secret/"
+AUDIT = "audit/"
 SECRET = f"{SECRETS}upload-ids"
 TOKEN_KEYS = f"{SECRETS}media-tokens"
 HOST_BLOCKS, REVOCATIONS = "moderation/hosts/", "private/"
@@ -318,7 +319,7 @@ class Checker:
         """Return objects and events of media items that the test did not create."""
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
         stored = [key for key, _ in self.listed("")]
-        ours = (JOURNAL, EXAMINED, OWNER, HOST, SECRETS, OWN_ENTRIES, HOST_BLOCKS, REVOCATIONS, *COPIES)
+        ours = (AUDIT, JOURNAL, EXAMINED, OWNER, HOST, SECRETS, OWN_ENTRIES, HOST_BLOCKS, REVOCATIONS, *COPIES)
         strangers = [key for key in stored if key not in known and not key.startswith(ours)]
         ids = {json.loads(fields["event"])["media_id"] for fields in entries(self.client, "media_events")}
         return [f"unknown: {each}" for each in [*strangers, *sorted(ids - set(self.ledger))]]

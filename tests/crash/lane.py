@@ -167,6 +167,7 @@ class Lane:
         self.client.flushall()
         for prefix in prefixes or (JOURNAL, *MODERATED):
             _remove_objects(self.checker.s3, self.checker.bucket, prefix)
+        put_remote_key(self.checker.s3, self.checker.bucket)  # no service starts without it
 
     def start_over(self) -> None:
         """Remove all media, and all that Redis knows of them."""

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+import redis
+
 from avion_media.common.wire.avion import media_pb2 as wire
-from tests.service.harness import Service, eventually
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, running, service_environment
 
 METHODS = ("HeadObject", "GetObject", "PutObject", "DeleteObject")
+
+
+@pytest.fixture(scope="module")
+def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> Iterator[Service]:
+    """Without the sweep, which reads the bucket when it likes."""
+    environment = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket)
+    with running(environment, roles="grpc,processing") as service:
+        yield service
 
 
 def test_an_upload_takes_two_looks_two_reads_and_what_it_writes(service: Service, data_directory: Path) -> None:

@@ -30,6 +30,7 @@ COPY trio_http1 trio_http1
 COPY trio_redis trio_redis
 COPY trio_s3 trio_s3
 COPY trio_sandbox trio_sandbox
+COPY trio_simulation trio_simulation
 COPY trio_telemetry trio_telemetry
 COPY guarded_fetch guarded_fetch
 RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \

@@ -7,7 +7,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # show which tests mind a busy machine. They share one Ceph.
 WORKERS ?= 4
 # The distributions that stand alone.
-LIBRARIES ?= supervisors trio_grpc trio_http1 trio_redis trio_s3 trio_sandbox trio_telemetry guarded_fetch mediascrub mediathumbs
+LIBRARIES ?= supervisors trio_grpc trio_http1 trio_redis trio_s3 trio_sandbox trio_simulation trio_telemetry guarded_fetch mediascrub mediathumbs
 # More arguments for pytest:  make test PYTEST="-k upload -x"
 PYTEST ?=
 # make demo ONCE=1 ends after the uploads instead of running until Ctrl-C.
@@ -42,7 +42,7 @@ quick: ## formatting, lint, unit tests that decode nothing, the libraries
 	@$(VENV)/ruff format --check --quiet . || { echo "not formatted; try: make fmt"; exit 1; }
 	@$(VENV)/ruff check --quiet .
 	@$(VENV)/python -m pytest -n 2 --dist loadfile $(DECODING:%=--ignore=tests/unit/%) \
-		tests/unit tests/ops/test_words.py supervisors/tests trio_grpc/tests trio_http1/tests trio_s3/tests trio_sandbox/tests trio_telemetry/tests guarded_fetch/tests $(PYTEST)
+		tests/unit tests/ops/test_words.py supervisors/tests trio_grpc/tests trio_http1/tests trio_s3/tests trio_sandbox/tests trio_simulation/tests trio_telemetry/tests guarded_fetch/tests $(PYTEST)
 
 image: ## the container image, without a daemon; then in a container: uploads, a drain, its contents and SBOM (build/image)
 	@ops/bootstrap image

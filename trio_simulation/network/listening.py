@@ -1,0 +1,56 @@
+"""A listening socket, as the kernel of its machine has it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from ..processes import Process
+from .ends import Address, End
+
+
+class Listening:
+    """Connections that wait for `accept`."""
+
+    def __init__(self, process: Process, address: Address, backlog: int) -> None:
+        self.process = process
+        self.address = address
+        self.closed = False
+        self._backlog = max(1, backlog)
+        self._queue: deque[End] = deque()
+        self._waiting = trio.lowlevel.ParkingLot()
+        process.listening[self] = None
+        process.node.listening[address] = self
+
+    @property
+    def full(self) -> bool:
+        """Whether the kernel ignores further connections."""
+        return len(self._queue) >= self._backlog
+
+    def offer(self, end: End) -> None:
+        """Queue a new connection."""
+        self._queue.append(end)
+        self._waiting.unpark()
+
+    def take(self) -> End | None:
+        """Return the oldest connection in the queue."""
+        return self._queue.popleft() if self._queue else None
+
+    async def until_acceptable(self) -> None:
+        """Wait until `take` might return one."""
+        await self._waiting.park()
+
+    def close(self, *, silently: bool = False) -> None:
+        """Close it, and reset what nobody has accepted. Safe to repeat."""
+        if self.closed:
+            return
+        self.closed = True
+        self.process.listening.pop(self, None)
+        self.process.node.listening.pop(self.address, None)
+        for end in self._queue:
+            if silently:
+                end.vanish()
+            else:
+                end.abort()
+        self._waiting.unpark_all()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as datetime_module
 import time as time_module
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from typing import Any
@@ -27,10 +28,22 @@ class WallClock:
     skew_s: float = 0.0
     drift: float = 0.0
     since: float = 0.0
+    _stands_at: float | None = None
 
     def read(self, now: float) -> float:
         """Return the Unix time that the machine shows ``now`` virtual seconds after the start of the run."""
+        if self._stands_at is not None:
+            return self._stands_at
         return EPOCH_UNIX_S + now + self.skew_s + (now - self.since) * self.drift
+
+    @contextmanager
+    def standing_at(self, unix_s: float) -> Iterator[None]:
+        """Show the same time while the block runs, which must not wait."""
+        self._stands_at = unix_s
+        try:
+            yield
+        finally:
+            self._stands_at = None
 
     def change(self, now: float, *, skew_s: float | None = None, drift: float | None = None) -> None:
         """Set the clock, or make it run faster (drift above 0) or slower from now on."""

@@ -24,19 +24,19 @@ class Fault:
     Attributes:
       kind: a name of `KINDS`, or of `Simulation.fault_kinds`.
       at_s: when, in virtual seconds from the start.
-      lasts_s: how long, until it is undone.
+      duration_s: how long, until it is undone.
       nodes: the names of the nodes that it concerns.
       amount: what the kind makes of it: a share of connections, seconds of latency or of skew.
     """
 
     kind: str
     at_s: float
-    lasts_s: float
+    duration_s: float
     nodes: tuple[str, ...]
     amount: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.at_s:.3f} s: {self.kind} {', '.join(self.nodes)} for {self.lasts_s:.3f} s ({self.amount:.3f})"
+        return f"{self.at_s:.3f} s: {self.kind} {', '.join(self.nodes)} for {self.duration_s:.3f} s ({self.amount:.3f})"
 
     async def happen(self, simulation: Simulation) -> None:
         """Wait for its time, let it happen, and undo it."""
@@ -49,7 +49,7 @@ class Fault:
             return
         simulation.note(f"fault {self}")
         undo = begin(simulation, self)
-        await trio.sleep(self.lasts_s)
+        await trio.sleep(self.duration_s)
         if undo is not None:
             undo()
 
@@ -137,14 +137,14 @@ class FaultPlan:
       span_s: the last fault begins before this time.
       mean_pause_s: the mean time between two faults.
       kinds: names of faults. A name that stands twice is twice as frequent.
-      lasts_s: the range of durations; short ones are as frequent as long ones.
+      durations_s: the range of durations; short ones are as frequent as long ones.
     """
 
     nodes: Sequence[str]
     span_s: float
     mean_pause_s: float = 5.0
     kinds: Sequence[str] = tuple(KINDS)
-    lasts_s: tuple[float, float] = (0.01, 30.0)
+    durations_s: tuple[float, float] = (0.01, 30.0)
 
     def draw(self, seed: int) -> tuple[Fault, ...]:
         """Return the faults of a seed."""
@@ -159,16 +159,16 @@ class FaultPlan:
     def _draw_one(self, chance: random.Random, at_s: float) -> Fault:
         kind = chance.choice(self.kinds)
         shuffled = chance.sample(self.nodes, len(self.nodes))
-        shortest_s, longest_s = self.lasts_s
-        lasts_s = shortest_s * (longest_s / shortest_s) ** chance.random()
+        shortest_s, longest_s = self.durations_s
+        duration_s = shortest_s * (longest_s / shortest_s) ** chance.random()
         concerned = 1
         if kind in _OF_TWO_GROUPS:
             concerned = chance.randint(2, len(shuffled))
-        return Fault(kind, at_s, lasts_s, tuple(shuffled[:concerned]), chance.random())
+        return Fault(kind, at_s, duration_s, tuple(shuffled[:concerned]), chance.random())
 
 
 def to_json(faults: Iterable[Fault]) -> str:
-    """Write faults down, one a line."""
+    """Return the faults as text, with a line for each."""
     return "".join(f"{json.dumps(asdict(fault))}\n" for fault in faults)
 
 

@@ -96,7 +96,7 @@ class Node:
         self._kill(silently=False)
 
     def power_off(self) -> None:
-        """Cut the power: like `kill`, but peers are told nothing until the node is on again."""
+        """Cut the power: like `kill`, but peers notice nothing until the node is on again."""
         self._kill(silently=True)
         self.powered = False
 

@@ -266,7 +266,7 @@ class Way:
     def _stall(self) -> None:
         if self._stalled_since is None:
             self._stalled_since = since = trio.current_time()
-            self._network.postman.call_at(since + RETRANSMISSION_S, lambda: self._give_up(since))
+            self._network.postman.call_at(since + RETRANSMISSION_S, lambda: self._end_retries(since))
         if not self._lost:
             self._network.stall(self)
 
@@ -277,7 +277,7 @@ class Way:
             delay_s = self._network.links.delay_s(self._source.node, self._source.peer.node)
             self._network.postman.call_at(trio.current_time() + delay_s, self._arrived)
 
-    def _give_up(self, since: float) -> None:
+    def _end_retries(self, since: float) -> None:
         if self._stalled_since == since:
             self._source.fail(errno.ETIMEDOUT)
 

@@ -84,7 +84,7 @@ class Network(trio.abc.SocketFactory, trio.abc.HostnameResolver):
         return len(chosen)
 
     def hang(self, node: Node, other: Node | None = None, *, share: float = 1.0) -> int:
-        """Let connections of a node hang: nothing arrives any more, and neither side is told. Return how many."""
+        """Let connections of a node hang: nothing arrives any more, without an error. Return how many."""
         chosen = self._choose(node, other, share)
         for end in chosen:
             end.hang()

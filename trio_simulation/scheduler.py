@@ -5,6 +5,7 @@ What this uses of Trio's internals, all in `trio._core._run`:
 - `_ALLOW_DETERMINISTIC_SCHEDULING` and `_r` (Trio 0.11 and later): with the flag, the tasks of a batch are sorted by
   `Task._counter` and shuffled by the random generator `_r`. Trio has them for Hypothesis.
 - `Runner.runq` (0.11 and later): `reschedule` appends each task that can run, and the loop takes all of them.
+- `Task._cancel_status` (0.12 and later): the cancel scopes around a task, whose shields end with the run.
 
 `check_trio` tries both before the first run, so that another Trio fails with a sentence instead of a wrong hash.
 """
@@ -53,6 +54,17 @@ def let_run(process: Process) -> None:
     runner = _run.GLOBAL_RUN_CONTEXT.runner
     runner.runq.extend(process.waiting_to_run)
     process.waiting_to_run.clear()
+
+
+def end_shields(nursery: trio.Nursery) -> None:
+    """Let all tasks in a nursery be cancelled, whatever shields them."""
+    for task in nursery.child_tasks:
+        status: _run.CancelStatus | None = task._cancel_status
+        while status is not None and status is not nursery._cancel_status:
+            status._scope.shield = False
+            status = status._parent
+        for inner in task.child_nurseries:
+            end_shields(inner)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ Scenario = Callable[["Simulation"], Awaitable[Any]]
 
 DEFAULT_LIMIT_S = 3600.0
 _FIRST_PID = 1001
+_CLEANUP_S = 1.0
 
 
 class LimitExceeded(Exception):
@@ -85,6 +86,7 @@ class Simulation:
         self._context = contextvars.Context()
         self._faults_over = trio.Event()
         self.error: BaseException | None = None
+        self.ended_at: float | None = None
         self.outside = self.node("outside", address="10.255.255.254")
         self.outside.process = Process(self.outside, self.next_pid())
 
@@ -168,8 +170,15 @@ class Simulation:
         """End the run with this error, unless another one came first."""
         if self.error is None:
             self.error = error
+        self._stop_clock()
         assert self._nursery is not None
         self._nursery.cancel_scope.cancel()
+
+    def _stop_clock(self) -> None:
+        """Note when the run ended; its tasks still clean up."""
+        if self.ended_at is None:
+            self.ended_at = self.now
+            self._trace.close()
 
     # --- the run
 
@@ -188,8 +197,9 @@ class Simulation:
                 value = await scenario(self)
             except Exception as error:  # noqa: BLE001  # it is the result of the run
                 self._fail(error)
-            self._trace.close()
-            self._end_all()
+            finally:
+                self._stop_clock()
+                await self._end_all()
         return value
 
     def _disturb(self, faults: Sequence[Fault]) -> None:
@@ -209,11 +219,16 @@ class Simulation:
         await trio.sleep(limit_s)
         raise LimitExceeded(f"the scenario had not ended after {limit_s:g} virtual seconds")
 
-    def _end_all(self) -> None:
+    async def _end_all(self) -> None:
+        """Kill all programs. Their cleanup gets some virtual time, and then no shield holds any more."""
         for node in self.nodes:
             node.kill()
         assert self._nursery is not None
         self._nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            while self._nursery.child_tasks:
+                await trio.sleep(_CLEANUP_S)
+                scheduler.end_shields(self._nursery)
 
 
 def attempt(
@@ -240,10 +255,9 @@ def attempt(
     started_at = real_perf_counter()
     with simulated(simulation) as garbage_collection:
         value = trio.run(simulation.live, scenario, faults, limit_s, clock=clock, instruments=[garbage_collection])
-        virtual_s = clock.current_time()
     lines = None if trace.lines is None else tuple(trace.lines)
     real_s = real_perf_counter() - started_at
-    return Run(seed, trace.digest, virtual_s, real_s, value, simulation.error, tuple(faults), lines)
+    return Run(seed, trace.digest, simulation.ended_at or 0.0, real_s, value, simulation.error, tuple(faults), lines)
 
 
 def run(scenario: Scenario, *, seed: int, faults: Sequence[Fault] = (), limit_s: float = DEFAULT_LIMIT_S) -> Any:

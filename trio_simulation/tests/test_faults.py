@@ -291,6 +291,31 @@ def test_a_program_that_waits_without_end_is_ended() -> None:
         run(scenario, seed=1, limit_s=50)
 
 
+def test_no_shield_outlives_the_run() -> None:
+    cleaned = trio.Event()
+
+    async def stubborn() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.5)
+                cleaned.set()
+                await trio.sleep_forever()
+
+    async def scenario(simulation: Simulation) -> None:
+        simulation.node("one").start(stubborn)
+        simulation.node("two").start(stubborn, restart_after_s=1.0)
+        await trio.sleep(1)
+        simulation["two"].kill()
+        await trio.sleep(10)
+
+    done = attempt(scenario, seed=1)
+    assert done.error is None
+    assert done.virtual_s == 11
+    assert cleaned.is_set()
+
+
 def test_all_kinds_of_faults_happen_and_are_undone_the_same_way_twice() -> None:
     plan = FaultPlan(nodes=["one", "two", "three"], span_s=200, mean_pause_s=1)
     faults = plan.draw(1)

@@ -10,7 +10,13 @@ from typing import Any
 
 # Modules that must see the real time: those that wait for real threads and processes, and test runners.
 _LEFT_ALONE = (
-    *("trio_simulation.clocks", "trio_simulation.children", "trio_simulation.runner", "trio._core"),
+    *(
+        "trio_simulation.clocks",
+        "trio_simulation.children",
+        "trio_simulation.descriptors",
+        "trio_simulation.runner",
+        "trio._core",
+    ),
     *("threading", "queue", "selectors", "subprocess", "multiprocessing", "concurrent"),
     *("_pytest", "pytest", "pytest_timeout", "pytest_trio", "pluggy", "xdist", "execnet", "coverage", "hypothesis"),
 )

@@ -17,6 +17,7 @@ from trio.testing import MockClock
 
 from . import scheduler
 from .clocks import patch_clocks, real_perf_counter
+from .descriptors import patch_descriptors
 from .faults import KINDS, Begin, Fault
 from .network import Network
 from .nodes import Node
@@ -284,6 +285,7 @@ def simulated(simulation: Simulation) -> Iterator[trio.abc.Instrument]:
     patch_clocks(patches, lambda: simulation.now, wall)
     patch_randomness(patches, seed)
     patch_threads(patches, seed, simulation.spawn_here)
+    patch_descriptors(patches, simulation.network.find)
     patches.everywhere(os.getpid, lambda: here().pid)
     patches.everywhere(stdlib_socket.gethostname, lambda: here().node.name)
     with ExitStack() as stack:

@@ -150,7 +150,7 @@ class Runtime:
     telemetry: Telemetry = NO_TELEMETRY
     consumer: str = field(default_factory=consumer_name)
     dangers: Sequence[str] = ()  # settings that are legal, but rarely meant
-    started_at: float = field(default_factory=time.time)  # Unix seconds
+    started_at: float = field(default_factory=lambda: time.time())  # Unix seconds; by the clock of a simulation, too
     # --- shared
     redis: Redis = field(init=False)
     items: Items = field(init=False)

@@ -146,6 +146,12 @@ class End:
         """Wait until `send` might take something."""
         await self._writable.park()
 
+    def room(self) -> int:
+        """Return how much `send` takes; BlockingIOError if it is nothing."""
+        if not self.has_room:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return max(1, self._room)
+
     @property
     def has_room(self) -> bool:
         """Whether `send` would not block."""

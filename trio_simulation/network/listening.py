@@ -24,6 +24,11 @@ class Listening:
         process.node.listening[address] = self
 
     @property
+    def waiting(self) -> bool:
+        """Whether `take` would return a connection."""
+        return bool(self._queue)
+
+    @property
     def full(self) -> bool:
         """Whether the kernel ignores further connections."""
         return len(self._queue) >= self._backlog

@@ -17,7 +17,7 @@ from .ends import Address, End, Segment, Way
 from .links import Cut, Links
 from .listening import Listening
 from .postman import Postman
-from .sockets import SimulatedSocket
+from .sockets import FIRST_NUMBER, SimulatedSocket
 
 if TYPE_CHECKING:
     from ..nodes import Node
@@ -41,6 +41,8 @@ class Network(trio.abc.SocketFactory, trio.abc.HostnameResolver):
         self._nodes: dict[str, Node] = {}
         self._numbers = count(1)
         self._connections: dict[End, None] = {}
+        self._sockets: dict[int, SimulatedSocket] = {}
+        self._descriptors = count(FIRST_NUMBER)
         self._stalled: dict[Way, None] = {}
         self._unreported: dict[End, None] = {}
 
@@ -132,6 +134,24 @@ class Network(trio.abc.SocketFactory, trio.abc.HostnameResolver):
             source.encrypted = source.peer.encrypted = True
         data = b"" if source.encrypted else segment.data
         self._note(f"{source.name} -> {source.peer.name} {segment.kind.value}", data)
+
+    # --- sockets by their numbers
+
+    def number(self, sock: SimulatedSocket) -> int:
+        """Give a socket a number in place of a file descriptor."""
+        number = next(self._descriptors)
+        self._sockets[number] = sock
+        return number
+
+    def forget(self, number: int) -> None:
+        """Forget a socket that was closed."""
+        self._sockets.pop(number, None)
+
+    def find(self, number: int) -> SimulatedSocket:
+        """Return the socket of a number."""
+        if number not in self._sockets:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._sockets[number]
 
     # --- connections
 

@@ -7,7 +7,6 @@ import errno
 import os
 import socket as stdlib_socket
 from collections.abc import Awaitable, Callable
-from itertools import count
 from socket import AddressFamily, SocketKind
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ANY = ("", 0)
-_numbers = count()
+# No kernel gives out such a file descriptor.
+FIRST_NUMBER = 1 << 30
 
 
 class SimulatedSocket(trio.socket.SocketType):
@@ -39,7 +39,7 @@ class SimulatedSocket(trio.socket.SocketType):
         self._local: Address = end.local if end is not None else _ANY
         self._closed = False
         self._options: dict[tuple[int, int], Any] = {}
-        self._number = next(_numbers)
+        self._number = network.number(self)
 
     def __hash__(self) -> int:
         # `trio.open_tcp_stream` closes a set of sockets: in an order that each run has.
@@ -69,7 +69,7 @@ class SimulatedSocket(trio.socket.SocketType):
 
     def fileno(self) -> int:
         """Return a number that is no file descriptor, -1 when closed."""
-        return -1 if self._closed else 1_000_000 + self._number
+        return -1 if self._closed else self._number
 
     @property
     def did_shutdown_SHUT_WR(self) -> bool:
@@ -166,6 +166,18 @@ class SimulatedSocket(trio.socket.SocketType):
         end = self._connected()
         return await self._when_ready(lambda: end.send(data), end.until_writable)
 
+    def send_nowait(self, data: Any) -> int:
+        """Send what there is room for; BlockingIOError if there is none."""
+        return self._connected().send(data)
+
+    def receive_nowait(self, buflen: int, *, peek: bool = False) -> bytes:
+        """Return what has arrived; BlockingIOError if nothing has."""
+        return self._connected().receive(buflen, peek=peek)
+
+    def room_nowait(self) -> int:
+        """Return how much `send_nowait` takes; BlockingIOError if it is nothing."""
+        return self._connected().room()
+
     async def recv(self, buflen: int, flags: int = 0, /) -> bytes:
         end = self._connected()
         peek = bool(flags & stdlib_socket.MSG_PEEK)
@@ -177,6 +189,17 @@ class SimulatedSocket(trio.socket.SocketType):
             view[: len(data)] = data
         return len(data)
 
+    async def wait_readable(self) -> None:
+        """Wait until something has arrived, or the connection has ended."""
+        self._check()
+        await trio.lowlevel.checkpoint()
+        while not self.is_readable():
+            if self._listening is not None:
+                await self._listening.until_acceptable()
+            else:
+                await self._connected().until_readable()
+            self._raise_if_closed_meanwhile()
+
     async def wait_writable(self) -> None:
         end = self._connected()
         await trio.lowlevel.checkpoint()
@@ -185,6 +208,8 @@ class SimulatedSocket(trio.socket.SocketType):
             self._raise_if_closed_meanwhile()
 
     def is_readable(self) -> bool:
+        if self._listening is not None:
+            return self._listening.waiting
         return self._end is not None and self._end.is_readable
 
     def shutdown(self, flag: int) -> None:
@@ -197,6 +222,7 @@ class SimulatedSocket(trio.socket.SocketType):
         if self._closed:
             return
         self._closed = True
+        self._network.forget(self._number)
         if self._listening is not None:
             self._listening.close()
         if self._end is not None:

@@ -69,7 +69,7 @@ class S3Model:
     def call(self, method: str, target: str, *, body: bytes = b"", **headers: str) -> Answer:
         """Answer one request at once, for a scenario that looks at the data. Headers are named with underscores."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self._perform(Request.of(method, target, named, body))
+        return self.answer(Request.of(method, target, named, body))
 
     def fault_kinds(self) -> dict[str, Begin]:
         """Return kinds of faults for `Simulation.fault_kinds`. Their amount is the share of requests concerned."""
@@ -95,7 +95,8 @@ class S3Model:
                 return found
         return Trouble()
 
-    def _perform(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Answer:
+        """Answer a request at once."""
         if request.bucket != self.bucket:
             return Answer.of_refusal(Refused(404, "NoSuchBucket"))
         return perform(self._stored, request)
@@ -117,7 +118,7 @@ class S3Model:
         self.requests += 1
         trouble = self._trouble_of(request)
         await trio.sleep(trouble.delay_s)
-        answer = Answer.of_refusal(Refused(503, "SlowDown")) if trouble.refused else self._perform(request)
+        answer = Answer.of_refusal(Refused(503, "SlowDown")) if trouble.refused else self.answer(request)
         if trouble.lost:
             return False
         await stream.send_all(_encoded(connection, request, answer))

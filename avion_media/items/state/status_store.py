@@ -110,7 +110,7 @@ class StatusStore:
             _write(status),
             round(ttl_s * 1000),
             str(over or ""),
-            *SERVICE_FAULTS,
+            *sorted(SERVICE_FAULTS),
         )
         return bool(await self._redis.run(_PUT_STATUS, both, args))
 

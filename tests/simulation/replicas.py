@@ -1,0 +1,228 @@
+"""Whole replicas in a simulation: the tree of the service on simulated sockets, with models of Redis and the store.
+
+Three parts are not simulated yet:
+
+- the decoders: `Bench` accepts everything as a picture, in the process;
+- gRPC: its server watches file descriptors by epoll. Calls go to the service object;
+- requests by botocore, in threads with blocking sockets: they reach the model at once, without the network.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
+
+import botocore.awsrequest
+import trio
+from botocore.compat import HTTPHeaders
+
+from avion_media import app
+from avion_media.backends.store import clients
+from avion_media.common import keys
+from avion_media.common.ids import parse_media_id
+from avion_media.common.wire.avion import media_pb2 as wire
+from avion_media.config import Config
+from avion_media.nodes import foundation, ports
+from avion_media.process.runtime import Runtime
+from avion_media.servers.api.media_service import MediaService
+from supervisors import Child
+from tests.crash.stage import PNG_HEAD, Bench
+from trio_grpc import CallContext
+from trio_simulation import Fault, Run, Simulation, attempt
+from trio_simulation.processes import current_process
+from trio_simulation.redis import RedisModel
+from trio_simulation.s3 import Request, S3Model
+from trio_simulation.tests.http_client import request
+
+BUCKET = "avion-media"
+ROLES = frozenset({"grpc", "processing", "delete", "sweeper", "events", "http"})
+SETTINGS = {
+    "redis": {"url": "redis://redis:6379/0"},
+    "s3": {"endpoint_url": "http://store", "bucket": BUCKET, "upload_acl": ""},
+    "http": {"bind": "0.0.0.0:8080"},
+    "admin": {"bind": "0.0.0.0:9090"},
+    "tasks": {"claim_after": 15},
+    "delete": {"delay": 15},
+    "sweep": {"interval": 60, "margin": 90},
+}
+READY_S = 10.0
+# Each start and end of a node, which a killed process logs as well.
+logging.getLogger("supervisors.events").disabled = True
+
+
+class SlowBench(Bench):
+    """Takes its time, as a decoder does."""
+
+    async def process(self, *arguments: Any, **options: Any) -> Any:
+        await trio.sleep(random.uniform(0.02, 1.5))
+        return await super().process(*arguments, **options)
+
+
+class _Report:
+    landlock_abi = 0
+    seccomp = True
+    drops_root = True
+    gaps = ()
+
+
+class _Sandbox:
+    report = _Report
+
+
+async def _sandbox(runtime: Runtime, child: Child[None]) -> None:
+    bench: Any = SlowBench(runtime.config.thumbnails.sizes)
+    bench.sandbox = _Sandbox
+    with runtime.pipeline.filled(bench):
+        child.started()
+        with child.until_stopping():
+            await trio.sleep_forever()
+
+
+class Replicas:
+    """Redis, a store and replicas of the service.
+
+    ``services`` are those that accept calls, by the name of the node.
+    """
+
+    def __init__(self, simulation: Simulation, names: tuple[str, ...]) -> None:
+        self.redis = RedisModel()
+        self.store = S3Model(BUCKET)
+        self.services: dict[str, MediaService] = {}
+        self._accepting = trio.lowlevel.ParkingLot()
+        simulation.fault_kinds["failover"] = self.redis.failover_fault()
+        simulation.fault_kinds.update(self.store.fault_kinds())
+        simulation.node("redis").start(self.redis.serve)
+        simulation.node("store").start(self.store.serve)
+        for name in names:
+            simulation.node(name).start(self._replica, restart_after_s=2.0)
+
+    async def _replica(self) -> None:
+        config = Config.model_validate(SETTINGS)
+        runtime = Runtime(config, ROLES, consumer=f"{os.getpid()}-{secrets.token_hex(4)}")
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(foundation, "sandbox", _sandbox))
+            stack.enter_context(patch.object(ports, "grpc", self._grpc))
+            tree = app.build_tree(runtime, config)
+        await tree.root.run()
+
+    async def _grpc(self, runtime: Runtime, child: Child[Any], *, config: Config) -> None:
+        service, name = MediaService(runtime), current_process().node.name
+        self.services[name] = service
+        self._accepting.unpark_all()
+        child.started(("0.0.0.0", 50051))
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(service.watchers.keep_polling, runtime.items.statuses.get_many)
+                nursery.start_soon(runtime.redis.state.keep_listening, service.watchers.channels)
+                with child.until_stopping():
+                    await trio.sleep_forever()
+                nursery.cancel_scope.cancel()
+        finally:
+            if self.services.get(name) is service:
+                del self.services[name]
+
+    async def call(self, name: str, message: Any) -> Any:
+        """Make one call to the first replica that accepts any."""
+        while not self.services:
+            await self._accepting.park()
+        service = self.services[min(self.services)]
+        return await getattr(service, name)(message, CallContext.local(f"/avion.MediaService/{name}"))
+
+    async def upload(self, body: bytes) -> str:
+        """Upload a picture, and return its id once it is accepted."""
+        asked = wire.RequestMediaUploadRequest(
+            filename="a.png", content_type="image/png", size=len(body), owner="somebody"
+        )
+        allowed = await self.call("RequestMediaUpload", asked)
+        place = urlsplit(allowed.upload_url)
+        # The order of a map of protobuf differs from run to run.
+        headers = {
+            name.lower(): value
+            for name, value in sorted(allowed.upload_headers.items())
+            if name.lower() not in ("host", "content-length")
+        }
+        async with await trio.open_tcp_stream("store", 80) as stream:
+            status, _, answer = await request(stream, "PUT", "store", f"{place.path}?{place.query}", headers, body)
+        assert status == 200, answer
+        await self.call("CompleteMediaUpload", wire.CompleteMediaUploadRequest(media_id=allowed.media_id))
+        return str(allowed.media_id)
+
+    async def until_done(self, media_id: str) -> int:
+        """Return the state of an upload, once it is the last one."""
+        while True:
+            found = await self.call("GetMediaStatus", wire.GetMediaStatusRequest(media_id=media_id))
+            if found.state in (wire.MediaStatus.READY, wire.MediaStatus.FAILED):
+                return int(found.state)
+            await trio.sleep(0.5)
+
+
+@contextmanager
+def botocore_on(models: list[S3Model]) -> Iterator[None]:
+    """Send requests of botocore to the newest model. Its client is made once: that takes half a second."""
+    made: list[Any] = []
+    make = clients.Clients._make_client
+
+    def make_client(self: clients.Clients) -> Any:
+        if not made:
+            made.append(make(self))
+            made[0][0].meta.events.register_first("before-send.s3", send)
+        return made[0]
+
+    def send(request: Any, **_: Any) -> botocore.awsrequest.AWSResponse:
+        place = urlsplit(request.url)
+        body = request.body or b""
+        data = body.read() if hasattr(body, "read") else body
+        named = {
+            name.lower(): value.decode() if isinstance(value, bytes) else value
+            for name, value in request.headers.items()
+        }
+        asked = Request.of(request.method, f"{place.path}?{place.query}", named, data)
+        answer = models[-1].answer(asked)
+        headers = HTTPHeaders.from_dict(dict(answer.headers))
+        return botocore.awsrequest.AWSResponse(request.url, answer.status, headers, _Raw(answer.body))
+
+    environment = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_EC2_METADATA_DISABLED": "true"}
+    with patch.dict(os.environ, environment), patch.object(clients.Clients, "_make_client", make_client):
+        clients.Clients(Config.model_validate(SETTINGS).s3)._make_client()
+        yield
+
+
+class _Raw:
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        yield self._body
+
+
+def run_uploads(seed: int, faults: tuple[Fault, ...] = ()) -> Run:
+    """Run two replicas and three uploads, and check that each is ready."""
+    models: list[S3Model] = []
+
+    async def scenario(simulation: Simulation) -> None:
+        replicas = Replicas(simulation, ("one", "two"))
+        models.append(replicas.store)
+        await trio.sleep(READY_S)
+        accepted = [await replicas.upload(PNG_HEAD + b"%d" % number) for number in range(3)]
+        await simulation.until_faults_are_over()
+        for media_id in accepted:
+            assert await replicas.until_done(media_id) == wire.MediaStatus.READY
+            assert keys.original(parse_media_id(media_id)) in replicas.store.objects
+
+    with botocore_on(models):
+        return attempt(scenario, seed=seed, faults=faults, limit_s=300)
+
+
+if __name__ == "__main__":
+    done = run_uploads(int(sys.argv[1]))
+    if done.error is not None:
+        raise done.error
+    print(done.digest)

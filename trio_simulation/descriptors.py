@@ -1,4 +1,4 @@
-"""Calls that programs make with a file descriptor instead of a socket: `os.write`, `os.readv`, `os.splice`, …
+"""Calls that programs make with a file descriptor instead of a socket: `os.write`, `os.splice`, `select.epoll`, …
 
 A simulated socket has a number that no kernel gives out. These functions recognize it, and pass all others on.
 """
@@ -6,28 +6,28 @@ A simulated socket has a number that no kernel gives out. These functions recogn
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+import select
+import socket
+from collections.abc import Iterable
 from typing import Any
 
 import trio
 
+from .network import Network
+from .network.plain import PlainSocket
+from .network.polling import SimulatedPoll
 from .network.sockets import FIRST_NUMBER, SimulatedSocket
 from .patches import Patches
+from .processes import current
 
-Find = Callable[[int], SimulatedSocket]
 
-
-def patch_descriptors(patches: Patches, find: Find) -> None:
-    """Let functions on file descriptors work with simulated sockets.
-
-    Args:
-      find: returns the socket of a number, and raises OSError (EBADF) if there is none.
-    """
+def patch_descriptors(patches: Patches, network: Network) -> None:
+    """Let functions on file descriptors work with simulated sockets."""
 
     def simulated(file: Any) -> SimulatedSocket | None:
         if isinstance(file, SimulatedSocket):
             return file
-        return find(file) if isinstance(file, int) and file >= FIRST_NUMBER else None
+        return network.find(file) if isinstance(file, int) and file >= FIRST_NUMBER else None
 
     def write(fd: int, data: Any, /) -> int:
         sock = simulated(fd)
@@ -65,12 +65,24 @@ def patch_descriptors(patches: Patches, find: Find) -> None:
         return real_splice(src, dst, count, **options)
 
     async def wait_readable(file: Any) -> None:
-        sock = simulated(file)
-        await (real_wait_readable(file) if sock is None else sock.wait_readable())
+        if isinstance(file, int) and file >= FIRST_NUMBER:
+            await network.find_waitable(file).wait_readable()
+        elif isinstance(file, SimulatedSocket | SimulatedPoll):
+            await file.wait_readable()
+        else:
+            await real_wait_readable(file)
 
     async def wait_writable(file: Any) -> None:
         sock = simulated(file)
         await (real_wait_writable(file) if sock is None else sock.wait_writable())
+
+    def epoll(*arguments: Any, **options: Any) -> Any:
+        in_program = current.get(None) is not None  # Trio makes its own before
+        return network.poll() if in_program else real_epoll(*arguments, **options)
+
+    def fromfd(fd: int, family: int, type: int, proto: int = 0) -> Any:
+        sock = simulated(fd)
+        return real_fromfd(fd, family, type, proto) if sock is None else PlainSocket(sock, owns=False)
 
     def notify_closing(file: Any) -> None:
         if simulated(file) is None:
@@ -78,6 +90,8 @@ def patch_descriptors(patches: Patches, find: Find) -> None:
 
     real_write, real_writev, real_read, real_readv, real_splice = os.write, os.writev, os.read, os.readv, os.splice
     real_wait_readable, real_wait_writable = trio.lowlevel.wait_readable, trio.lowlevel.wait_writable
+    real_epoll = select.epoll
+    real_fromfd = socket.fromfd
     real_notify_closing = trio.lowlevel.notify_closing
     for old, new in (
         (real_write, write),
@@ -88,5 +102,7 @@ def patch_descriptors(patches: Patches, find: Find) -> None:
         (real_wait_readable, wait_readable),
         (real_wait_writable, wait_writable),
         (real_notify_closing, notify_closing),
+        (real_fromfd, fromfd),
+        (real_epoll, epoll),
     ):
         patches.everywhere(old, new)

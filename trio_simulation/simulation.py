@@ -285,7 +285,7 @@ def simulated(simulation: Simulation) -> Iterator[trio.abc.Instrument]:
     patch_clocks(patches, lambda: simulation.now, wall)
     patch_randomness(patches, seed)
     patch_threads(patches, seed, simulation.spawn_here)
-    patch_descriptors(patches, simulation.network.find)
+    patch_descriptors(patches, simulation.network)
     patches.everywhere(os.getpid, lambda: here().pid)
     patches.everywhere(stdlib_socket.gethostname, lambda: here().node.name)
     with ExitStack() as stack:

@@ -24,7 +24,7 @@ def test_uploads_are_published_whatever_order_sets_have() -> None:
         )
         for hash_seed in ("1", "2")
     ]
-    digests = {process.communicate(timeout=120)[0].strip() for process in processes}
+    digests = {process.communicate(timeout=120)[0].splitlines()[-1] for process in processes}
     assert [process.returncode for process in processes] == [0, 0]
     assert len(digests) == 1
 

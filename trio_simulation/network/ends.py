@@ -18,6 +18,7 @@ from ..processes import Process
 
 if TYPE_CHECKING:
     from .network import Network
+    from .polling import SimulatedPoll
 
 Address = tuple[str, int]
 
@@ -66,6 +67,7 @@ class End:
         self._broken = False
         self._room = CAPACITY_BYTES
         self._room_to_report = 0
+        self.polls: dict[SimulatedPoll, None] = {}
         self._readable = trio.lowlevel.ParkingLot()
         self._writable = trio.lowlevel.ParkingLot()
         self._way = Way(network, self)
@@ -163,6 +165,16 @@ class End:
         return bool(self._received) or self._got_eof or self._does_not_read or self._broken
 
     @property
+    def has_error(self) -> bool:
+        """Whether an error waits for the next call."""
+        return self._error is not None
+
+    @property
+    def is_over_for_both(self) -> bool:
+        """Whether neither side can send."""
+        return self._broken or (self._got_eof and self.did_send_eof)
+
+    @property
     def over(self) -> bool:
         """Whether nothing can arrive here any more."""
         return self.closed or self._broken
@@ -195,6 +207,7 @@ class End:
         """Send that much more."""
         self._room += size
         self._writable.unpark_all()
+        self._notify()
 
     def arrive(self, segment: Segment) -> None:
         """Take what the peer sent."""
@@ -207,6 +220,7 @@ class End:
         else:
             self._received += segment.data
         self._readable.unpark_all()
+        self._notify()
 
     def fail(self, error: int) -> None:
         """End it with an error, which the next call of the program raises."""
@@ -229,6 +243,11 @@ class End:
     def _wake(self) -> None:
         self._readable.unpark_all()
         self._writable.unpark_all()
+        self._notify()
+
+    def _notify(self) -> None:
+        for poll in self.polls:
+            poll.notify()
 
 
 class Way:

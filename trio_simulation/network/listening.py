@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 import trio
 
 from ..processes import Process
 from .ends import Address, End
+
+if TYPE_CHECKING:
+    from .polling import SimulatedPoll
 
 
 class Listening:
@@ -18,6 +22,7 @@ class Listening:
         self.address = address
         self.closed = False
         self._backlog = max(1, backlog)
+        self.polls: dict[SimulatedPoll, None] = {}
         self._queue: deque[End] = deque()
         self._waiting = trio.lowlevel.ParkingLot()
         process.listening[self] = None
@@ -37,6 +42,8 @@ class Listening:
         """Queue a new connection."""
         self._queue.append(end)
         self._waiting.unpark()
+        for poll in self.polls:
+            poll.notify()
 
     def take(self) -> End | None:
         """Return the oldest connection in the queue."""

@@ -16,6 +16,7 @@ from ..processes import Process, current_process
 from .ends import Address, End, Segment, Way
 from .links import Cut, Links
 from .listening import Listening
+from .polling import SimulatedPoll
 from .postman import Postman
 from .sockets import FIRST_NUMBER, SimulatedSocket
 
@@ -41,7 +42,7 @@ class Network(trio.abc.SocketFactory, trio.abc.HostnameResolver):
         self._nodes: dict[str, Node] = {}
         self._numbers = count(1)
         self._connections: dict[End, None] = {}
-        self._sockets: dict[int, SimulatedSocket] = {}
+        self._sockets: dict[int, SimulatedSocket | SimulatedPoll] = {}
         self._descriptors = count(FIRST_NUMBER)
         self._stalled: dict[Way, None] = {}
         self._unreported: dict[End, None] = {}
@@ -137,7 +138,7 @@ class Network(trio.abc.SocketFactory, trio.abc.HostnameResolver):
 
     # --- sockets by their numbers
 
-    def number(self, sock: SimulatedSocket) -> int:
+    def number(self, sock: SimulatedSocket | SimulatedPoll) -> int:
         """Give a socket a number in place of a file descriptor."""
         number = next(self._descriptors)
         self._sockets[number] = sock
@@ -147,11 +148,25 @@ class Network(trio.abc.SocketFactory, trio.abc.HostnameResolver):
         """Forget a socket that was closed."""
         self._sockets.pop(number, None)
 
+    def is_open(self, number: int) -> bool:
+        """Return whether a number is that of an open socket."""
+        return number in self._sockets
+
     def find(self, number: int) -> SimulatedSocket:
         """Return the socket of a number."""
-        if number not in self._sockets:
+        found = self._sockets.get(number)
+        if not isinstance(found, SimulatedSocket):
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        return self._sockets[number]
+        return found
+
+    def find_waitable(self, number: int) -> SimulatedSocket | SimulatedPoll:
+        """Return the socket or the epoll instance of a number."""
+        found = self._sockets.get(number)
+        return found if isinstance(found, SimulatedPoll) else self.find(number)
+
+    def poll(self) -> SimulatedPoll:
+        """Return a new epoll instance."""
+        return SimulatedPoll(self)
 
     # --- connections
 

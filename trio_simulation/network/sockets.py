@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import errno
 import os
+import select
 import socket as stdlib_socket
 from collections.abc import Awaitable, Callable
 from socket import AddressFamily, SocketKind
@@ -19,6 +20,7 @@ from .listening import Listening
 
 if TYPE_CHECKING:
     from .network import Network
+    from .polling import SimulatedPoll
 
 T = TypeVar("T")
 
@@ -138,6 +140,30 @@ class SimulatedSocket(trio.socket.SocketType):
 
         end = await self._when_ready(take, listening.until_acceptable)
         return SimulatedSocket(self._network, self._process, end), end.remote
+
+    def accept_nowait(self) -> tuple[SimulatedSocket, Address]:
+        """Return the oldest connection that waits; BlockingIOError if none does."""
+        self._check()
+        end = self._listening.take() if self._listening is not None else None
+        if end is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return SimulatedSocket(self._network, self._process, end), end.remote
+
+    def watched_by(self, poll: SimulatedPoll) -> None:
+        """Let an epoll instance know of everything that happens here."""
+        for watched in (self._end, self._listening):
+            if watched is not None:
+                watched.polls[poll] = None
+
+    def poll_events(self) -> int:
+        """Return what epoll reports."""
+        end = self._end
+        events = select.EPOLLIN if self.is_readable() else 0
+        if end is not None:
+            events |= select.EPOLLOUT if end.has_room else 0
+            events |= select.EPOLLHUP if end.is_over_for_both else 0
+            events |= select.EPOLLERR if end.has_error else 0
+        return events
 
     # --- a connection
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 from contextlib import suppress
 
 import pytest
@@ -89,5 +91,49 @@ def test_a_closed_socket(ask: Ask) -> None:
             await one.aclose()
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.write(number, b"x")
+
+    ask(question)
+
+
+def test_one_epoll_for_all_sockets(ask: Ask) -> None:
+    async def question() -> None:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        waiting = listener.socket
+        with select.epoll() as epoll, socket.fromfd(waiting.fileno(), waiting.family, waiting.type) as plain:
+            epoll.register(plain.fileno(), select.EPOLLIN)
+            assert epoll.poll(0) == []
+            with pytest.raises(BlockingIOError):
+                plain.accept()
+            client = await trio.open_tcp_stream(*waiting.getsockname()[:2])
+            await trio.lowlevel.wait_readable(epoll.fileno())
+            assert epoll.poll(0, 16) == [(plain.fileno(), select.EPOLLIN)]
+            accepted, address = plain.accept()
+            assert address == client.socket.getsockname()
+            accepted.setblocking(False)
+            epoll.unregister(plain.fileno())
+            number = accepted.fileno()
+            epoll.register(number, select.EPOLLIN)
+            assert epoll.poll(0) == []
+            await client.send_all(b"abc")
+            await trio.lowlevel.wait_readable(epoll.fileno())
+            assert epoll.poll(0) == [(number, select.EPOLLIN)]
+            assert accepted.recv(10) == b"abc"
+            assert epoll.poll(0) == []
+            epoll.modify(number, select.EPOLLIN | select.EPOLLOUT)
+            assert epoll.poll(0) == [(number, select.EPOLLOUT)]
+            assert accepted.send(b"def") == 3
+            assert await client.receive_some() == b"def"
+            with pytest.raises(FileExistsError):
+                epoll.register(number)
+            epoll.modify(number, select.EPOLLIN)
+            accepted.shutdown(socket.SHUT_WR)
+            assert await client.receive_some() == b""
+            await client.aclose()
+            await trio.lowlevel.wait_readable(epoll.fileno())
+            assert epoll.poll(0) == [(number, select.EPOLLIN | select.EPOLLHUP)]
+            assert accepted.recv(10) == b""
+            accepted.close()
+            assert epoll.poll(0) == []
+        await listener.aclose()
 
     ask(question)

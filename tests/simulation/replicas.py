@@ -36,6 +36,7 @@ from avion_media.nodes import foundation
 from avion_media.process.runtime import Runtime
 from supervisors import Child
 from tests.crash.stage import PNG_HEAD, Bench
+from tests.remote_ids import REMOTE_IDS
 from trio_grpc import CallError, open_channel, running
 from trio_simulation import Fault, Run, Simulation, attempt
 from trio_simulation.redis import RedisModel
@@ -95,6 +96,7 @@ class Replicas:
     def __init__(self, simulation: Simulation, names: tuple[str, ...]) -> None:
         self.redis = RedisModel()
         self.store = S3Model(BUCKET)
+        self.store.answer(Request.of("PUT", f"/{BUCKET}/{keys.REMOTE_SECRET}", {}, REMOTE_IDS.key))  # as `init` does
         self._names = names
         simulation.fault_kinds["failover"] = self.redis.failover_fault()
         simulation.fault_kinds.update(self.store.fault_kinds())

@@ -110,10 +110,9 @@ class Fetcher:
 
         Raises `FetchRejected`: REMOTE_REFUSED (by the guard, or a name that does not exist; both must look the same),
         REMOTE_STATUS (the server's status), TOO_LARGE, EMPTY or NOT_CACHEABLE; `Gone` if no copy may be served any
-        more. Raises `FetchUnavailable` if another
-        attempt may help, also after an interrupted body; `ServerError` for a status. Raises also what ``check`` and
-        ``admitted`` raise, and `OSError` of a write to ``fd``. A cancel closes the connection, and leaves the file
-        partly written.
+        more. Raises `FetchUnavailable` if another attempt may help, also after an interrupted body; `ServerError` for a
+        status. Raises also what ``check`` and ``admitted`` raise, and `OSError` of a write to ``fd``. A cancel closes
+        the connection, and leaves the file partly written.
         """
         try:
             with trio.fail_after(self._timeout_s) as scope:

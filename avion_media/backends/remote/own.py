@@ -2,9 +2,9 @@
 
 A copy of a private media item would be public, without a token, and would stay after the item was revoked or deleted.
 
-A URL is one of ours if its host and port are. Hosts are compared in normal form. The ports of HTTP and HTTPS count as
-one, because a proxy often listens on both. Another port of the same host can be another installation, and other buckets
-of the same store can belong to others.
+Hosts are compared in normal form. A name is ours on any port, because a proxy can listen on several. An address, or
+``localhost``, is ours on one port only, with those of HTTP and HTTPS as one: installations under test share it. Other
+buckets of the same store can belong to others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from urllib.parse import unquote
 from guarded_fetch import PUBLIC_PORTS, InvalidUrl, RemoteUrl, address_of, parse_remote_url
 
 _Place = tuple[str, int]
-_WEB: Final = 0  # stands for the ports of HTTP and HTTPS
+_ANY: Final = -1  # stands for all ports of a name
+_WEB: Final = 0  # stands for the ports of HTTP and HTTPS of an address
 
 
 class OwnUrls:
@@ -52,6 +53,8 @@ def _place_in(text: str) -> _Place | None:
 
 def _place_of(url: RemoteUrl) -> _Place:
     address = address_of(url.host)
+    if address is None and url.host != "localhost":
+        return url.host, _ANY
     mapped = getattr(address, "ipv4_mapped", None)
     host = url.host if mapped is None else str(mapped)
     return host, _WEB if url.port in PUBLIC_PORTS else url.port

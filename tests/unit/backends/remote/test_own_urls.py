@@ -1,4 +1,4 @@
-"""Which URLs belong to this installation: by host and port, not by spelling."""
+"""Which URLs belong to this installation: by name, or by address and port, not by spelling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from avion_media.backends.remote import OwnUrls
 from guarded_fetch import parse_remote_url
 
 OWN = OwnUrls(
-    ["https://Media.Bücher.example/base", "", "http://10.1.2.3:8080", "http://[::1]:8080", "http://a_b..example"],
+    ["https://Media.Bücher.example/base", "", "http://10.1.2.3:8080", "http://[::1]:8080", "http://localhost:9000"],
     "https://Store.example",
     "our-bucket",
 )
@@ -21,6 +21,8 @@ OWN = OwnUrls(
         "HTTP://MEDIA.XN--BCHER-KVA.EXAMPLE./x",
         "http://media.bücher.example:443/x",
         "https://media.bücher.example:80/x",
+        "https://media.bücher.example:8443/x",
+        "http://localhost:9000/x",
         "http://10.1.2.3:8080/media/x",
         "https://10.1.2.3:8080/media/x",
         "http://[::ffff:10.1.2.3]:8080/x",
@@ -32,6 +34,7 @@ OWN = OwnUrls(
         "https://store.example/%6Fur-bucket/x",
         "https://store.example/our-bucket%2Fx",
         "https://store.example/other/../our-bucket/x",
+        "https://store.example:7480/our-bucket/x",
         "https://our-bucket.store.example/original/x",
     ],
 )
@@ -42,14 +45,13 @@ def test_a_url_of_this_installation(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "https://media.bücher.example:8443/x",
+        "http://localhost:9001/x",
         "https://bücher.example/x",
         "https://cdn.media.bücher.example/x",
         "http://10.1.2.3:8081/x",
         "http://10.1.2.3/x",
         "https://store.example/our-bucket-2/x",
         "https://store.example/other/our-bucket/x",
-        "https://store.example:7480/our-bucket/x",
         "https://other.store.example/our-bucket/x",
     ],
 )

@@ -58,8 +58,11 @@ SETTINGS = {
 READY_S = 10.0
 CALL_S = 5.0
 CALLS_S = 60.0
-# Each start and end of a node, which a killed process logs as well.
-logging.getLogger("supervisors.events").disabled = True
+KILL_AND_PARTITION = (
+    Fault("kill", READY_S + 0.5, 3.0, ("one",)),
+    Fault("partition", READY_S + 2.0, 8.0, ("two", "redis")),
+    Fault("store refuses", READY_S + 3.0, 4.0, ("store",), amount=0.5),
+)
 
 
 class SlowBench(Bench):
@@ -212,7 +215,10 @@ def run_uploads(seed: int, faults: tuple[Fault, ...] = ()) -> Run:
 
 
 if __name__ == "__main__":
-    done = run_uploads(int(sys.argv[1]))
+    # Each start and end of a node, which a killed process logs as well.
+    logging.getLogger("supervisors.events").disabled = True
+    done = run_uploads(int(sys.argv[1]), KILL_AND_PARTITION if "faults" in sys.argv else ())
     if done.error is not None:
         raise done.error
+    print(f"{done.virtual_s:.1f} s")
     print(done.digest)
